@@ -1,0 +1,1 @@
+"""AnnData to latents and back: validation, splits, codecs. Knows nothing of hierarchies or diffusion."""

@@ -1,0 +1,185 @@
+"""The command line: one command per step, its settings as flags, user errors as one sentence and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import importlib
+import logging
+import sys
+import typing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from branchgen import __version__
+from branchgen.config import SECTIONS, Section
+from branchgen.errors import BranchgenError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """Files and options of one command; every option takes one text unless it is named in `lists`."""
+
+    summary: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    options: dict[str, str] = dataclasses.field(default_factory=dict)
+    lists: tuple[str, ...] = ()
+    required: tuple[str, ...] = ()
+    seed: bool = True
+    device: bool = False
+
+
+COMMANDS = {
+    "fetch": Command(
+        summary="Download an h5ad and check its SHA-256.",
+        inputs={},
+        outputs={"cells": "the downloaded h5ad"},
+        options={"url": "address of the h5ad", "sha256": "its SHA-256 (hex)"},
+        required=("url", "sha256"),
+        seed=False,
+    ),
+    "prepare": Command(
+        summary="Validate raw counts, filter, split, and select variable genes.",
+        inputs={},
+        outputs={"cells": "prepared cells (h5ad)"},
+        options={
+            "source": "path to an h5ad of raw counts, or scanpy:pbmc68k_reduced",
+            "label-key": "column of obs with the cell types",
+            "counts": "where the raw counts are: X or the name of a layer (default: X)",
+            "split-key": "column of obs (donor, batch) whose values are kept together in one split",
+        },
+        required=("source", "label-key"),
+    ),
+    "encode": Command(
+        summary="Fit the codec and encode the cells.",
+        inputs={"cells": "prepared cells (h5ad)"},
+        outputs={"codec": "the codec (pt)", "latents": "latent coordinates (h5ad)"},
+        device=True,
+    ),
+    "derive": Command(
+        summary="Derive the hierarchy of classes and its branch times.",
+        inputs={"latents": "latent coordinates (h5ad)"},
+        outputs={
+            "hierarchy": "the hierarchy (json)",
+            "newick": "the same tree (Newick)",
+            "divergence": "pairwise divergence of the classes over time (parquet)",
+        },
+        options={
+            "newick": "file with the tree of the classes; only the times are then derived",
+            "levels": "columns of obs from coarse to fine that define the tree; only the times are then derived",
+        },
+        lists=("levels",),
+    ),
+    "train": Command(
+        summary="Train the branched diffusion model; resumes from its last checkpoint.",
+        inputs={"latents": "latent coordinates (h5ad)", "hierarchy": "the hierarchy (json)"},
+        outputs={"model": "the model (pt)", "training": "held-out losses (parquet)"},
+        options={"checkpoints": "folder of the checkpoints (default: beside the model)"},
+        device=True,
+    ),
+    "generate": Command(
+        summary="Generate cells.",
+        inputs={"model": "the model (pt)", "codec": "the codec (pt)"},
+        outputs={"generated": "generated cells (h5ad)"},
+        device=True,
+    ),
+    "analyse": Command(
+        summary="Sample the populations at the branch points and compare their children.",
+        inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
+        outputs={
+            "branch-points": "populations at the branch points (h5ad)",
+            "table": "branch points (parquet)",
+            "genes": "genes that separate the children (parquet)",
+        },
+        device=True,
+    ),
+    "evaluate": Command(
+        summary="Compare generated with held-out real cells.",
+        inputs={"generated": "generated cells (h5ad)", "cells": "prepared cells (h5ad)"},
+        outputs={"metrics": "metrics (parquet)", "embedding": "UMAP of real and generated cells (parquet)"},
+    ),
+    "plot": Command(
+        summary="Draw the figures of the report.",
+        inputs={
+            "hierarchy": "the hierarchy (json)",
+            "training": "held-out losses (parquet)",
+            "metrics": "metrics (parquet)",
+            "embedding": "UMAP (parquet)",
+        },
+        outputs={
+            "tree": "tree of the classes on the noise axis",
+            "training": "training curves",
+            "metrics": "metrics against floor and baselines",
+            "umap": "UMAP of real and generated cells",
+            "umap-types": "the same, a panel per type",
+        },
+        seed=False,
+    ),
+}
+"""Every command with its files; its settings come from the section of config.yaml of the same name."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Parser of the whole command line."""
+    parser = argparse.ArgumentParser(prog="branchgen", description="Branched diffusion models of single-cell data.")
+    parser.add_argument("--version", action="version", version=f"branchgen {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, command in COMMANDS.items():
+        sub = commands.add_parser(name, help=command.summary, description=command.summary)
+        files = sub.add_argument_group("files")
+        for flag, meaning in command.inputs.items():
+            files.add_argument(f"--{flag}", type=Path, required=True, metavar="FILE", help=meaning)
+        for flag, meaning in command.outputs.items():
+            files.add_argument(f"--output-{flag}", type=Path, required=True, metavar="FILE", help=meaning)
+        for flag, meaning in command.options.items():
+            nargs = "+" if flag in command.lists else None
+            sub.add_argument(f"--{flag}", required=flag in command.required, nargs=nargs, help=meaning)
+        if command.seed:
+            sub.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
+        if command.device:
+            sub.add_argument(
+                "--device", default="auto", help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one"
+            )
+        if name in SECTIONS:
+            add_settings(sub.add_argument_group("settings"), SECTIONS[name])
+    return parser
+
+
+def add_settings(group: argparse._ArgumentGroup, section: type[Section]) -> None:
+    """One flag per setting, with its meaning and default."""
+    hints = typing.get_type_hints(section)
+    for knob in dataclasses.fields(section):
+        hint = hints[knob.name]
+        literal = typing.get_origin(hint) is Literal
+        group.add_argument(
+            f"--{knob.name.replace('_', '-')}",
+            type=str if literal else hint,
+            choices=typing.get_args(hint) if literal else None,
+            default=knob.default,
+            help=f"{knob.metadata['meaning'].replace('%', '%%')} (default: {knob.default})",
+        )
+
+
+def settings_of(arguments: argparse.Namespace) -> Section:
+    """Settings of the chosen command."""
+    section = SECTIONS[arguments.command]
+    return section.from_mapping({knob.name: getattr(arguments, knob.name) for knob in dataclasses.fields(section)})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    arguments = build_parser().parse_args(argv)
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    try:
+        settings: Any = settings_of(arguments) if arguments.command in SECTIONS else None
+        importlib.import_module(f"branchgen.commands.{arguments.command}").run(arguments, settings)
+    except BranchgenError as error:
+        print(f"branchgen {arguments.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"branchgen {arguments.command}: interrupted", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,1 @@
+"""One module per command: read the inputs, call the package, write the outputs."""

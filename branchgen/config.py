@@ -1,0 +1,183 @@
+"""Settings of every command, one frozen dataclass per section of config.yaml.
+
+The dataclasses are the source of names, defaults, ranges and meanings; the command line, the JSON schema of the
+workflow and config/README.md say the same, held together by tests.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from branchgen.errors import BranchgenError
+
+
+def knob(default: Any, meaning: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A field with its default, its meaning (one sentence) and its inclusive range."""
+    return field(default=default, metadata={"meaning": meaning, "low": low, "high": high})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """Base of the settings of one command: scalars only, checked when made."""
+
+    def __post_init__(self) -> None:
+        hints = typing.get_type_hints(type(self))
+        for knob_ in dataclasses.fields(self):
+            _check(type(self).__name__, knob_, hints[knob_.name], getattr(self, knob_.name))
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from a mapping of names to values; BranchgenError names an unknown one and lists the known."""
+        known = [knob_.name for knob_ in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise BranchgenError(f"{cls.__name__} has no setting {name!r}; it has {', '.join(known)}")
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain mapping of names to values."""
+        return dataclasses.asdict(self)
+
+
+def _check(section: str, knob_: dataclasses.Field[Any], hint: Any, value: Any) -> None:
+    where = f"{section}.{knob_.name}"
+    if typing.get_origin(hint) is Literal:
+        choices = typing.get_args(hint)
+        if value not in choices:
+            raise BranchgenError(f"{where} is {value!r}; it must be one of {', '.join(map(str, choices))}")
+        return
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise BranchgenError(f"{where} is {value!r}; it must be of type {hint.__name__}")
+    low, high = knob_.metadata["low"], knob_.metadata["high"]
+    if (low is not None and value < low) or (high is not None and value > high):
+        bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in [{low}, {high}]"
+        raise BranchgenError(f"{where} is {value}; it must be {bounds}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrepareSettings(Section):
+    """Validation, filtering, variable genes and splits of the input."""
+
+    min_genes_per_cell: int = knob(20, "Cells with fewer detected genes are removed.", low=1)
+    min_cells_per_gene: int = knob(3, "Genes detected in fewer cells are not modelled.", low=1)
+    min_cells_per_class: int = knob(10, "Classes with fewer cells are removed.", low=4)
+    n_genes: int = knob(2000, "Number of most variable genes that are modelled; all where the input has fewer.", low=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeSettings(Section):
+    """The codec between counts and latent coordinates."""
+
+    codec: Literal["nb", "pca"] = knob("nb", "nb: negative-binomial variational autoencoder; pca: linear, fast.")
+    n_latent: int = knob(32, "Number of latent coordinates besides the library size.", low=2, high=512)
+    n_hidden: int = knob(256, "Width of the hidden layers of encoder and decoder.", low=8)
+    kl_weight: float = knob(0.05, "Weight of the Kullback-Leibler term against the likelihood.", low=0)
+    weight_decay: float = knob(0.1, "Decoupled weight decay of the autoencoder.", low=0)
+    learning_rate: float = knob(1e-3, "Peak learning rate of the autoencoder.", low=0)
+    batch_size: int = knob(128, "Cells per training step of the autoencoder.", low=1)
+    max_epochs: int = knob(200, "Upper bound on passes over the training cells.", low=1)
+    patience: int = knob(10, "Passes without a better likelihood on the ref split before training stops.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeriveSettings(Section):
+    """The hierarchy of classes and its branch times."""
+
+    criterion: Literal["fidelity", "similarity"] = knob(
+        "fidelity",
+        "fidelity: children within epsilon nats of their pooled distribution; "
+        "similarity: distances between classes within a fraction epsilon of those inside a class.",
+    )
+    epsilon: float = knob(
+        1.0, "Budget of the criterion; a larger one branches later in generation and shares more.", low=0
+    )
+    min_branch_span: float = knob(
+        0.03, "Branch points closer in time than this become one with several children.", low=0, high=0.5
+    )
+    n_bootstrap: int = knob(50, "Resamples of the cells for support and intervals of the branch times.", low=0)
+    sigma_min: float = knob(0.02, "Noise level at time 0, in units of the latent coordinates.", low=1e-6)
+    sigma_max: float = knob(10.0, "Noise level at time 1, in units of the latent coordinates.", low=1e-6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(Section):
+    """The branched diffusion model and its training."""
+
+    n_hidden: int = knob(256, "Width of the encoder shared by all branches.", low=8)
+    n_blocks: int = knob(3, "Residual blocks of the shared encoder.", low=1)
+    n_head: int = knob(64, "Width of the hidden layer of a branch's head.", low=1)
+    n_steps: int = knob(4000, "Training steps.", low=1)
+    batch_size: int = knob(1024, "Noised cells per training step.", low=16)
+    learning_rate: float = knob(2e-3, "Peak learning rate; warmed up, then annealed by a cosine.", low=0)
+    weight_decay: float = knob(0.01, "Decoupled weight decay.", low=0)
+    gradient_clip: float = knob(1.0, "Largest norm of the gradient.", low=0)
+    ema_halflife: float = knob(
+        0.05, "Half-life of the weights' exponential moving average, as a fraction of the steps taken.", low=0, high=1
+    )
+    class_weighting: Literal["equal", "sqrt", "proportional"] = knob(
+        "sqrt", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
+    )
+    validate_every: int = knob(250, "Steps between evaluations of the held-out denoising loss.", low=1)
+    checkpoint_seconds: float = knob(60.0, "Seconds between checkpoints.", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerateSettings(Section):
+    """Sampling of new cells."""
+
+    n_cells: str = knob(
+        "train",
+        "A number for every class; train: as many of each class as the training split has; "
+        "or a table of class (or branch) to number.",
+    )
+    solver: Literal["dpmpp_2m", "heun", "sde", "pc"] = knob(
+        "dpmpp_2m", "Integrator of the reverse process: dpmpp_2m, heun, sde (stochastic), pc (predictor-corrector)."
+    )
+    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+    handover: Literal["transport", "identity"] = knob(
+        "transport", "How a sample enters a child branch: by the optimal-transport map of the moments, or as it is."
+    )
+    batch_size: int = knob(4096, "Cells held in memory before they are written.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalyseSettings(Section):
+    """Populations and genes of the branch points."""
+
+    n_cells: int = knob(256, "Cells of the population at every branch point.", low=2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(Section):
+    """Comparison of generated with held-out real cells."""
+
+    n_genes: int = knob(500, "Variable genes, chosen on the ref split, that the classifier sees.", low=2)
+    n_components: int = knob(50, "Principal components, fitted on the ref split, of the two-sample metrics.", low=2)
+    max_cells: int = knob(5000, "Largest number of cells on either side of a two-sample metric.", low=20)
+    n_umap: int = knob(2000, "Largest number of real and of generated cells in the UMAP.", low=20)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlotSettings(Section):
+    """Figures of the report."""
+
+    format: Literal["svg", "png"] = knob("svg", "File format of the figures.")
+
+
+SECTIONS: dict[str, type[Section]] = {
+    "prepare": PrepareSettings,
+    "encode": EncodeSettings,
+    "derive": DeriveSettings,
+    "train": TrainSettings,
+    "generate": GenerateSettings,
+    "analyse": AnalyseSettings,
+    "evaluate": EvaluateSettings,
+    "plot": PlotSettings,
+}
+"""Settings class of every section of config.yaml; section, command and rule share their name."""

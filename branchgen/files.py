@@ -1,0 +1,144 @@
+"""Reading and writing of every kind of file: readable errors on the way in, atomic replacement on the way out."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from branchgen.errors import BranchgenError
+from branchgen.provenance import check_format
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from anndata import AnnData
+
+
+@contextmanager
+def written_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
+    """Temporary paths beside `paths`; all are moved into place at the end, or none of them and nothing stays behind.
+
+    A failing write (a full disk, a quota, a missing permission) is reported as a BranchgenError.
+    """
+    # The process number keeps two runs that write the same file apart; the suffix tells writers the format.
+    temporary = tuple(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") for path in paths)
+    try:
+        for path in paths:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        yield temporary
+        for source, target in zip(temporary, paths, strict=True):
+            os.replace(source, target)
+    except OSError as error:
+        names = ", ".join(map(str, paths))
+        raise BranchgenError(f"cannot write {names}: {error}; check free space and permissions") from error
+    finally:
+        for source in temporary:
+            source.unlink(missing_ok=True)
+
+
+def require_file(path: Path) -> None:
+    """Raise BranchgenError unless `path` is a file that can be read."""
+    if not path.exists():
+        raise BranchgenError(f"{path} does not exist; check the path (it is relative to {Path.cwd()})")
+    if not path.is_file():
+        raise BranchgenError(f"{path} is not a file")
+    if not os.access(path, os.R_OK):
+        raise BranchgenError(f"{path} cannot be read; check its permissions")
+
+
+def file_hash(path: Path) -> str:
+    """SHA-256 (hex) of a file's bytes."""
+    require_file(path)
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_h5ad(path: Path) -> AnnData:
+    """AnnData in memory; BranchgenError says whether the file is missing, of another kind, or damaged."""
+    import anndata
+    import h5py
+
+    require_file(path)
+    if not h5py.is_hdf5(path):
+        raise BranchgenError(f"{path} is not an h5ad file (no HDF5 signature); write it with AnnData.write_h5ad")
+    try:
+        return anndata.read_h5ad(path)
+    except BranchgenError:
+        raise
+    except Exception as error:  # anndata and h5py raise many kinds for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BranchgenError(f"{path} cannot be read as h5ad, it may be truncated: {reason}") from error
+
+
+def read_artefact(path: Path, command: str) -> AnnData:
+    """AnnData that `branchgen <command>` wrote; refuses other files and other format versions."""
+    cells = read_h5ad(path)
+    record = read_provenance(cells, path)
+    if record["command"] != command:
+        raise BranchgenError(f"{path} was written by 'branchgen {record['command']}', not by 'branchgen {command}'")
+    return cells
+
+
+def read_provenance(cells: AnnData, path: Path) -> dict[str, Any]:
+    """Provenance record of an AnnData that branchgen wrote."""
+    if "branchgen" not in cells.uns:
+        raise BranchgenError(f"{path} was not written by branchgen (no uns['branchgen'])")
+    record: dict[str, Any] = json.loads(cells.uns["branchgen"])
+    check_format(record.get("format_version"), str(path))
+    return record
+
+
+def read_state(path: Path, kind: str) -> dict[str, Any]:
+    """State dictionary of plain types and tensors that branchgen wrote, of the named kind (codec, model)."""
+    import torch
+
+    require_file(path)
+    try:
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise BranchgenError(f"{path} is not a {kind} file of branchgen, or it is damaged") from error
+    if not isinstance(state, dict) or state.get("kind") != kind:
+        raise BranchgenError(f"{path} is not a {kind} file of branchgen")
+    check_format(state.get("format_version"), str(path))
+    return state
+
+
+def write_state(state: dict[str, Any], path: Path) -> None:
+    """Write a state dictionary; call inside `written_together`."""
+    import torch
+
+    try:
+        torch.save(state, path)
+    except RuntimeError as error:  # torch reports a full disk so
+        raise OSError(str(error).splitlines()[0]) from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """JSON object that branchgen wrote."""
+    require_file(path)
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+    except ValueError as error:
+        raise BranchgenError(f"{path} is not a JSON file: {error}") from error
+    check_format(record.get("format_version"), str(path))
+    return record
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Parquet table."""
+    import pandas as pd
+
+    require_file(path)
+    try:
+        return pd.read_parquet(path, engine="pyarrow")
+    except Exception as error:  # pyarrow raises many kinds for a damaged file
+        raise BranchgenError(f"{path} is not a Parquet table, or it is damaged") from error
+
+
+def write_table(table: pd.DataFrame, path: Path) -> None:
+    """Write a Parquet table; call inside `written_together`."""
+    table.to_parquet(path, engine="pyarrow", index=False)
