@@ -74,6 +74,11 @@ def read_h5ad(path: Path) -> AnnData:
         raise BranchgenError(f"{path} cannot be read as h5ad, it may be truncated: {reason}") from error
 
 
+def write_h5ad(cells: AnnData, path: Path) -> None:
+    """Write an AnnData; call inside `written_together`."""
+    cells.write_h5ad(path, compression="gzip")
+
+
 def read_artefact(path: Path, command: str) -> AnnData:
     """AnnData that `branchgen <command>` wrote; refuses other files and other format versions."""
     cells = read_h5ad(path)

@@ -1,0 +1,243 @@
+"""From an input of raw counts to the cells that are modelled: validation, filters, splits, variable genes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from branchgen.cells.counts import raw_counts
+from branchgen.cells.keys import CELL_TYPE, COUNTS, LIBRARY_SIZE, SPLIT, SPLITS, TOTAL_COUNTS, VARIABLE
+from branchgen.cells.splits import grouped_split, stratified_split
+from branchgen.config import PrepareSettings
+from branchgen.errors import BranchgenError
+
+RESERVED = ("root", "all")
+"""Names that classes may not have: the branch above all classes, and tables' rows for all classes together."""
+SEEN = ("train", "ref")
+"""Splits that the generator sees."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Removed:
+    """What was left out of the input and why; `classes` maps a class to its cells."""
+
+    cells_with_few_genes: int
+    classes: dict[str, int]
+    genes_in_few_cells: int
+    genes_less_variable: int
+    cells_without_modelled_counts: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self)
+
+
+def prepare(
+    cells: AnnData,
+    *,
+    label_key: str,
+    counts: str,
+    split_key: str | None,
+    settings: PrepareSettings,
+    source: str,
+    rng: np.random.Generator,
+) -> tuple[AnnData, Removed]:
+    """Cells and genes that are modelled, and what was removed.
+
+    `counts` is ``X`` or the name of a layer, `source` what the errors call the input. In this order: cells with few
+    genes and then small classes are removed; the rest is split, by the values of ``obs[split_key]`` or else by
+    class; genes in few cells and then all but the most variable ones are removed, both judged on the train and ref
+    splits alone; cells without counts of the remaining genes are removed. Labels become strings, whatever they were.
+
+    The result holds integer counts of the modelled genes in the input's order, all input columns of obs and var, and
+    in obs the class, the split, the UMIs over the modelled and over all genes.
+    Raises BranchgenError for an input that cannot be modelled.
+    """
+    check_names(cells, source)
+    labels = class_labels(cells, label_key, source)
+    groups = None if split_key is None else column(cells, split_key, source).astype(str).to_numpy(dtype=object)
+    matrix = raw_counts(cells, counts, source)
+
+    rows = np.flatnonzero(np.diff(matrix.indptr) >= settings.min_genes_per_cell)
+    n_few = cells.n_obs - len(rows)
+    if not len(rows):
+        raise BranchgenError(
+            f"no cell of {source} has {settings.min_genes_per_cell} detected genes; lower min_genes_per_cell"
+        )
+    small = small_classes(labels[rows], settings.min_cells_per_class)
+    rows = rows[~np.isin(labels[rows], list(small))]
+    classes, codes = _classes(labels[rows], settings, small, source)
+    names = cells.obs_names.to_numpy()[rows]
+    if groups is None or split_key is None:
+        splits = stratified_split(codes, names, rng)
+    else:
+        splits = grouped_split(codes, groups[rows], split_key, rng)
+
+    seen = np.isin(splits, [SPLITS.index(name) for name in SEEN])
+    detected, columns = modelled_genes(matrix[rows[seen]], settings, source)
+    totals = np.asarray(matrix.sum(axis=1)).ravel()
+    modelled = matrix[rows][:, columns]
+    kept = np.diff(modelled.indptr) > 0
+    check_splits(codes[kept], splits[kept], classes, split_key, source)
+
+    removed = Removed(
+        cells_with_few_genes=n_few,
+        classes=small,
+        genes_in_few_cells=cells.n_vars - detected,
+        genes_less_variable=detected - len(columns),
+        cells_without_modelled_counts=int((~kept).sum()),
+    )
+    return _assemble(cells, modelled[kept], rows[kept], columns, labels, totals, splits[kept]), removed
+
+
+def check_names(cells: AnnData, source: str) -> None:
+    """Raise BranchgenError unless there are cells and genes with names of their own."""
+    if not cells.n_obs or not cells.n_vars:
+        raise BranchgenError(f"{source} holds {cells.n_obs} cells and {cells.n_vars} genes; it must hold some of both")
+    for kind, names, remedy in (
+        ("cell", cells.obs_names, "obs_names_make_unique"),
+        ("gene", cells.var_names, "var_names_make_unique"),
+    ):
+        twice = names[names.duplicated()].unique()
+        if len(twice):
+            raise BranchgenError(
+                f"{source} has {len(twice)} duplicate {kind} names, such as {twice[0]!r}; every {kind} must have a "
+                f"name of its own (AnnData.{remedy})"
+            )
+
+
+def column(cells: AnnData, key: str, source: str) -> pd.Series[Any]:
+    """Column of obs without missing values; BranchgenError lists the columns, or counts the missing values."""
+    if key not in cells.obs:
+        raise BranchgenError(
+            f"{source} has no column {key!r} in obs; it has {', '.join(map(str, cells.obs)) or 'none'}"
+        )
+    values = cells.obs[key]
+    n_missing = int(values.isna().sum())
+    if n_missing:
+        raise BranchgenError(
+            f"obs[{key!r}] of {source} has {n_missing} missing values in {cells.n_obs} cells; "
+            "fill them, or remove these cells"
+        )
+    return values
+
+
+def class_labels(cells: AnnData, key: str, source: str) -> NDArray[np.object_]:
+    """Class of every cell as text, shape (n_cells,); numbers and truth values are written out.
+
+    BranchgenError for a column that is absent, that has missing values or a single class, or for a name that cannot
+    be the name of a branch and stand in one line of a table.
+    """
+    labels = column(cells, key, source).astype(str).to_numpy(dtype=object)
+    classes = np.unique(labels)
+    where = f"obs[{key!r}] of {source}"
+    if len(classes) < 2:
+        raise BranchgenError(f"{where} has the single class {classes[0]!r}; there must be two or more")
+    for name in classes:
+        if name in RESERVED:
+            raise BranchgenError(f"{where} has a class {name!r}, which is reserved; rename it")
+        if not name.strip() or not name.isprintable():
+            raise BranchgenError(f"{where} has a class {name!r}; names must be text without line breaks or tabs")
+    return labels
+
+
+def small_classes(labels: NDArray[np.object_], min_cells: int) -> dict[str, int]:
+    """Classes of fewer than `min_cells` cells, with their numbers of cells."""
+    names, sizes = np.unique(labels, return_counts=True)
+    return {str(name): int(size) for name, size in zip(names, sizes, strict=True) if size < min_cells}
+
+
+def modelled_genes(counts: sparse.csr_matrix, settings: PrepareSettings, source: str) -> tuple[int, NDArray[np.int64]]:
+    """Number of genes detected in enough of these cells, and the columns of the most variable of them, ascending.
+
+    Variable is what exceeds a negative binomial of common dispersion by its Pearson residuals (Lause et al. 2021).
+    """
+    columns = np.flatnonzero(counts.getnnz(axis=0) >= settings.min_cells_per_gene)
+    if len(columns) < 2:
+        raise BranchgenError(
+            f"{len(columns)} genes of {source} are detected in {settings.min_cells_per_gene} cells of the splits "
+            f"{' and '.join(SEEN)}; there must be two or more, so lower min_cells_per_gene"
+        )
+    if len(columns) <= settings.n_genes:
+        return len(columns), columns
+    from scanpy.experimental.pp import highly_variable_genes
+
+    table = highly_variable_genes(
+        AnnData(counts[:, columns]), flavor="pearson_residuals", n_top_genes=settings.n_genes, inplace=False
+    )
+    return len(columns), columns[table["highly_variable"].to_numpy(dtype=bool)]
+
+
+def check_splits(
+    codes: NDArray[np.int64],
+    splits: NDArray[np.int64],
+    classes: list[str],
+    split_key: str | None,
+    source: str,
+) -> None:
+    """Raise BranchgenError for a class without the cells that its splits need.
+
+    Split by class, a class must be in every split; split by donor or batch, at least in train.
+    """
+    table = split_table(codes, splits, len(classes))
+    needed = SPLITS if split_key is None else SPLITS[:1]
+    for name, sizes in zip(classes, table, strict=True):
+        for split, size in zip(needed, sizes, strict=False):
+            if not size:
+                why = "too few cells" if split_key is None else f"too few values of obs[{split_key!r}] with such cells"
+                raise BranchgenError(
+                    f"class {name!r} of {source} has fewer cells than the splits need: {int(sizes.sum())} in all, "
+                    f"none for {split} ({why}); raise min_cells_per_class, or merge it with another class"
+                )
+    for split, size in zip(SPLITS, table.sum(axis=0), strict=True):
+        if not size:
+            raise BranchgenError(f"{source} has fewer cells than the splits need: none for {split}; add cells")
+
+
+def split_table(codes: NDArray[np.int64], splits: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:
+    """Number of cells of every class in every split, shape (n_classes, n_splits)."""
+    table = np.zeros((n_classes, len(SPLITS)), dtype=np.int64)
+    np.add.at(table, (codes, splits), 1)
+    return table
+
+
+def _classes(
+    labels: NDArray[np.object_], settings: PrepareSettings, small: dict[str, int], source: str
+) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of the classes, sorted, and the class of every cell as a number."""
+    names, codes = np.unique(labels, return_inverse=True) if len(labels) else ([], np.zeros(0, dtype=np.int64))
+    if len(names) < 2:
+        removed = ", ".join(f"{name} ({size})" for name, size in small.items()) or "none"
+        raise BranchgenError(
+            f"{source} has {len(names)} classes of at least {settings.min_cells_per_class} cells; there must be two or "
+            f"more, so lower min_cells_per_class (removed: {removed})"
+        )
+    return [str(name) for name in names], codes
+
+
+def _assemble(
+    cells: AnnData,
+    counts: sparse.csr_matrix,
+    rows: NDArray[np.int64],
+    columns: NDArray[np.int64],
+    labels: NDArray[np.object_],
+    totals: NDArray[np.int64],
+    splits: NDArray[np.int64],
+) -> AnnData:
+    """The prepared cells; `counts` and `splits` are already restricted to `rows` and `columns` of the input."""
+    obs = cells.obs.iloc[rows].copy()
+    for key in obs.columns[[isinstance(kind, pd.CategoricalDtype) for kind in obs.dtypes]]:
+        obs[key] = obs[key].cat.remove_unused_categories()
+    obs[CELL_TYPE] = pd.Categorical(labels[rows])
+    obs[SPLIT] = pd.Categorical(np.array(SPLITS, dtype=object)[splits], categories=list(SPLITS))
+    obs[LIBRARY_SIZE] = np.asarray(counts.sum(axis=1), dtype=np.int64).ravel()
+    obs[TOTAL_COUNTS] = totals[rows]
+    var = cells.var.iloc[columns].copy()
+    var[VARIABLE] = True
+    return AnnData(X=counts, obs=obs, var=var, layers={COUNTS: counts.copy()})
