@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -29,12 +31,16 @@ def written_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     try:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         yield temporary
+        assert all(source.exists() for source in temporary), "a command left out one of its outputs"
         for source, target in zip(temporary, paths, strict=True):
             os.replace(source, target)
     except OSError as error:
         names = ", ".join(map(str, paths))
-        raise BranchgenError(f"cannot write {names}: {error}; check free space and permissions") from error
+        reason = error.strerror or error
+        raise BranchgenError(f"cannot write {names}: {reason}; check free space and permissions") from error
     finally:
         for source in temporary:
             source.unlink(missing_ok=True)
@@ -76,7 +82,15 @@ def read_h5ad(path: Path) -> AnnData:
 
 def write_h5ad(cells: AnnData, path: Path) -> None:
     """Write an AnnData; call inside `written_together`."""
-    cells.write_h5ad(path, compression="gzip")
+    import anndata
+    import h5py
+
+    # HDF5 does not survive a failing write: it prints tracebacks and may crash when the process ends. So the file
+    # is built in memory, where it is compressed and smaller than the cells, and then written in one go.
+    image = io.BytesIO()
+    with h5py.File(image, "w") as store:
+        anndata.io.write_elem(store, "/", cells, dataset_kwargs={"compression": "gzip"})
+    path.write_bytes(image.getbuffer())
 
 
 def read_artefact(path: Path, command: str) -> AnnData:
@@ -92,7 +106,10 @@ def read_provenance(cells: AnnData, path: Path) -> dict[str, Any]:
     """Provenance record of an AnnData that branchgen wrote."""
     if "branchgen" not in cells.uns:
         raise BranchgenError(f"{path} was not written by branchgen (no uns['branchgen'])")
-    record: dict[str, Any] = json.loads(cells.uns["branchgen"])
+    try:
+        record: dict[str, Any] = json.loads(cells.uns["branchgen"])
+    except (TypeError, ValueError) as error:
+        raise BranchgenError(f"uns['branchgen'] of {path} is not a record that branchgen wrote") from error
     check_format(record.get("format_version"), str(path))
     return record
 
@@ -116,10 +133,10 @@ def write_state(state: dict[str, Any], path: Path) -> None:
     """Write a state dictionary; call inside `written_together`."""
     import torch
 
-    try:
-        torch.save(state, path)
-    except RuntimeError as error:  # torch reports a full disk so
-        raise OSError(str(error).splitlines()[0]) from error
+    # torch hides the reason of a failing write, so it writes into memory.
+    image = io.BytesIO()
+    torch.save(state, image)
+    path.write_bytes(image.getbuffer())
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -129,6 +146,8 @@ def read_json(path: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(path.read_text())
     except ValueError as error:
         raise BranchgenError(f"{path} is not a JSON file: {error}") from error
+    if not isinstance(record, dict):
+        raise BranchgenError(f"{path} is not a JSON file of branchgen; it holds no named values")
     check_format(record.get("format_version"), str(path))
     return record
 

@@ -118,7 +118,7 @@ def column(cells: AnnData, key: str, source: str) -> pd.Series[Any]:
         raise BranchgenError(
             f"{source} has no column {key!r} in obs; it has {', '.join(map(str, cells.obs)) or 'none'}"
         )
-    values = cells.obs[key]
+    values: pd.Series[Any] = cells.obs[key]
     n_missing = int(values.isna().sum())
     if n_missing:
         raise BranchgenError(
@@ -211,7 +211,7 @@ def _classes(
     labels: NDArray[np.object_], settings: PrepareSettings, small: dict[str, int], source: str
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Names of the classes, sorted, and the class of every cell as a number."""
-    names, codes = np.unique(labels, return_inverse=True) if len(labels) else ([], np.zeros(0, dtype=np.int64))
+    names, codes = np.unique(labels.astype(str), return_inverse=True)
     if len(names) < 2:
         removed = ", ".join(f"{name} ({size})" for name, size in small.items()) or "none"
         raise BranchgenError(
