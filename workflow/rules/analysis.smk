@@ -1,0 +1,122 @@
+"""
+What the model says about the cells, how good its cells are, and the figures of both.
+"""
+
+
+rule analyse:
+    """Samples the populations at the branch points and compares their children."""
+    input:
+        model="<results>/{dataset}/model.pt",
+        codec="<results>/{dataset}/codec.pt",
+        cells="<results>/{dataset}/cells.h5ad",
+    output:
+        branch_points="<results>/{dataset}/branch_points.h5ad",
+        table="<results>/{dataset}/branch_points.parquet",
+        genes="<results>/{dataset}/branch_genes.parquet",
+    log:
+        "<logs>/{dataset}/analyse.log",
+    benchmark:
+        "<benchmarks>/{dataset}/analyse.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=N_GPUS,
+        mem_mb=memory_mb(4000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        device=config["device"],
+    params:
+        settings=flags("analyse"),
+        seed=config["seed"],
+        code=fingerprint("analyse"),
+    shell:
+        "branchgen analyse --model {input.model:q} --codec {input.codec:q} --cells {input.cells:q}"
+        " --output-branch-points {output.branch_points:q} --output-table {output.table:q}"
+        " --output-genes {output.genes:q}"
+        " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
+
+
+rule evaluate:
+    """Compares generated with held-out cells."""
+    input:
+        generated="<results>/{dataset}/generated.h5ad",
+        cells="<results>/{dataset}/cells.h5ad",
+    output:
+        metrics="<results>/{dataset}/metrics.parquet",
+        embedding="<results>/{dataset}/embedding.parquet",
+    log:
+        "<logs>/{dataset}/evaluate.log",
+    benchmark:
+        "<benchmarks>/{dataset}/evaluate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 4
+    resources:
+        mem_mb=memory_mb(8000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+    params:
+        settings=flags("evaluate"),
+        seed=config["seed"],
+        code=fingerprint("evaluate"),
+    shell:
+        "branchgen evaluate --generated {input.generated:q} --cells {input.cells:q}"
+        " --output-metrics {output.metrics:q} --output-embedding {output.embedding:q}"
+        " --seed {params.seed} {params.settings} > {log:q} 2>&1"
+
+
+rule plot:
+    """Draws the figures of the report."""
+    input:
+        hierarchy="<results>/{dataset}/hierarchy.json",
+        training="<results>/{dataset}/training.parquet",
+        metrics="<results>/{dataset}/metrics.parquet",
+        embedding="<results>/{dataset}/embedding.parquet",
+    output:
+        tree=report(
+            f"<results>/{{dataset}}/figures/tree.{FORMAT}",
+            caption="../report/tree.rst",
+            category="Hierarchy",
+            labels={"dataset": "{dataset}", "figure": "tree of the classes"},
+        ),
+        training=report(
+            f"<results>/{{dataset}}/figures/training.{FORMAT}",
+            caption="../report/training.rst",
+            category="Model",
+            labels={"dataset": "{dataset}", "figure": "training"},
+        ),
+        metrics=report(
+            f"<results>/{{dataset}}/figures/metrics.{FORMAT}",
+            caption="../report/metrics.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "metrics against the floor"},
+        ),
+        umap=report(
+            f"<results>/{{dataset}}/figures/umap.{FORMAT}",
+            caption="../report/umap.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "UMAP"},
+        ),
+        umap_types=report(
+            f"<results>/{{dataset}}/figures/umap_types.{FORMAT}",
+            caption="../report/umap_types.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "UMAP by cell type"},
+        ),
+    log:
+        "<logs>/{dataset}/plot.log",
+    benchmark:
+        "<benchmarks>/{dataset}/plot.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=30,
+    params:
+        settings=flags("plot"),
+        code=fingerprint("plot"),
+    shell:
+        "branchgen plot --hierarchy {input.hierarchy:q} --training {input.training:q}"
+        " --metrics {input.metrics:q} --embedding {input.embedding:q}"
+        " --output-tree {output.tree:q} --output-training {output.training:q} --output-metrics {output.metrics:q}"
+        " --output-umap {output.umap:q} --output-umap-types {output.umap_types:q}"
+        " {params.settings} > {log:q} 2>&1"

@@ -1,0 +1,63 @@
+"""
+The branched diffusion model, and the cells it generates.
+"""
+
+
+rule train:
+    """Trains the branched diffusion model."""
+    input:
+        latents="<results>/{dataset}/latents.h5ad",
+        hierarchy="<results>/{dataset}/hierarchy.json",
+    output:
+        model="<results>/{dataset}/model.pt",
+        training="<results>/{dataset}/training.parquet",
+    log:
+        "<logs>/{dataset}/train.log",
+    benchmark:
+        "<benchmarks>/{dataset}/train.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=N_GPUS,
+        mem_mb=memory_mb(4000),
+        runtime=lambda wildcards, attempt: 720 * attempt,
+        device=config["device"],
+    params:
+        # No output: Snakemake deletes those of an interrupted job, and training would begin anew.
+        checkpoints=lambda wildcards, output: f"{os.path.dirname(output.model)}/checkpoints",
+        settings=flags("train"),
+        seed=config["seed"],
+        code=fingerprint("train"),
+    shell:
+        "branchgen train --latents {input.latents:q} --hierarchy {input.hierarchy:q}"
+        " --output-model {output.model:q} --output-training {output.training:q} --checkpoints {params.checkpoints:q}"
+        " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
+
+
+rule generate:
+    """Generates cells."""
+    input:
+        model="<results>/{dataset}/model.pt",
+        codec="<results>/{dataset}/codec.pt",
+    output:
+        generated="<results>/{dataset}/generated.h5ad",
+    log:
+        "<logs>/{dataset}/generate.log",
+    benchmark:
+        "<benchmarks>/{dataset}/generate.tsv"
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=N_GPUS,
+        mem_mb=memory_mb(4000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        device=config["device"],
+    params:
+        settings=flags("generate"),
+        seed=config["seed"],
+        code=fingerprint("generate"),
+    shell:
+        "branchgen generate --model {input.model:q} --codec {input.codec:q} --output-generated {output.generated:q}"
+        " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
