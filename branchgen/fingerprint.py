@@ -20,8 +20,11 @@ def fingerprint(command: str, package: Path = Path(__file__).parent) -> str:
 
     Formatting, comments and docstrings do not count. Imports inside functions do; those for type checking do not.
     """
+    start = f"branchgen.commands.{command}"
+    if _source(start, package) is None:
+        raise FileNotFoundError(f"branchgen has no command {command!r}")
     digest = hashlib.sha256()
-    for module, tree in sorted(closure(f"branchgen.commands.{command}", package).items()):
+    for module, tree in sorted(closure(start, package).items()):
         digest.update(f"{module}\n{ast.dump(tree)}\n".encode())
     return digest.hexdigest()[:16]
 

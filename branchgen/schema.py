@@ -27,7 +27,7 @@ DATASET: dict[str, Any] = {
         "sha256": {
             "type": "string",
             "pattern": "^[0-9a-f]{64}$",
-            "description": "SHA-256 (64 hexadecimal digits) of the file behind a URL; required for a URL, and only there.",
+            "description": "SHA-256 (64 hexadecimal digits) of the file behind a URL; for a URL alone, required there.",
         },
         "label_key": {"type": "string", "minLength": 1, "description": "Column of obs with the cell types."},
         "counts": {
