@@ -88,7 +88,7 @@ def _slots(cells: AnnData) -> str:
 def _blocks(matrix: Any) -> Iterator[NDArray[Any]]:
     """Values of a matrix, about BLOCK at a time: the stored ones if it is sparse, whole rows if it is dense."""
     values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    n_rows = max(1, BLOCK // values[:1].size)
+    n_rows = max(1, BLOCK // max(1, values[:1].size))
     for start in range(0, len(values), n_rows):
         yield values[start : start + n_rows]
 

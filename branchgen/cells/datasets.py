@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -25,10 +23,7 @@ def load_embedded(name: str) -> AnnData:
         raise BranchgenError(f"no embedded data set is called {name!r}; there is {', '.join(EMBEDDED)}")
     import scanpy
 
-    with warnings.catch_warnings():
-        # The file in the scanpy package has a layout that anndata is about to drop.
-        warnings.filterwarnings("ignore", module="anndata|scanpy", category=FutureWarning)
-        cells = scanpy.datasets.pbmc68k_reduced()
+    cells = scanpy.datasets.pbmc68k_reduced()
     totals = cells.obs["n_counts"].to_numpy(dtype=np.float64)
     counts = recovered_counts(sparse.csr_matrix(cells.raw.X), totals)
     return AnnData(X=counts, obs=cells.obs.copy(), var=cells.raw.var.copy())

@@ -181,23 +181,27 @@ def check_splits(
     split_key: str | None,
     source: str,
 ) -> None:
-    """Raise BranchgenError for a class without the cells that its splits need.
+    """Raise BranchgenError where the splits lack the cells they need.
 
-    Split by class, a class must be in every split; split by donor or batch, at least in train.
+    Split by class, every class must be in every split; split by donor or batch, every class must be in train and
+    every split must have some cells.
     """
     table = split_table(codes, splits, len(classes))
-    needed = SPLITS if split_key is None else SPLITS[:1]
-    for name, sizes in zip(classes, table, strict=True):
-        for split, size in zip(needed, sizes, strict=False):
-            if not size:
-                why = "too few cells" if split_key is None else f"too few values of obs[{split_key!r}] with such cells"
-                raise BranchgenError(
-                    f"class {name!r} of {source} has fewer cells than the splits need: {int(sizes.sum())} in all, "
-                    f"none for {split} ({why}); raise min_cells_per_class, or merge it with another class"
-                )
-    for split, size in zip(SPLITS, table.sum(axis=0), strict=True):
-        if not size:
-            raise BranchgenError(f"{source} has fewer cells than the splits need: none for {split}; add cells")
+    if split_key is None:
+        if table.all():
+            return
+        position, split = np.argwhere(table == 0)[0]
+        raise BranchgenError(
+            f"class {classes[position]!r} of {source} has fewer cells than the splits need: {table[position].sum()} in "
+            f"all, none for {SPLITS[split]}; raise min_cells_per_class, or merge the class with another"
+        )
+    absent = [f"class {classes[position]!r} in train" for position in np.flatnonzero(table[:, 0] == 0)]
+    absent += [f"any class in {SPLITS[split]}" for split in np.flatnonzero(table.sum(axis=0) == 0)]
+    if absent:
+        raise BranchgenError(
+            f"{source} has fewer cells than splits by obs[{split_key!r}] need: none of {', '.join(absent)}; "
+            "give a column whose values have the classes in common, or none to split by class"
+        )
 
 
 def split_table(codes: NDArray[np.int64], splits: NDArray[np.int64], n_classes: int) -> NDArray[np.int64]:

@@ -1,0 +1,91 @@
+"""Counts come out as sparse integers from whatever form held them; anything else is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from anndata import AnnData
+from scipy import sparse
+
+from branchgen.cells import counts as module
+from branchgen.cells.counts import raw_counts
+from branchgen.errors import BranchgenError
+
+COUNTS = np.random.default_rng(0).poisson(0.7, size=(30, 11))
+
+FORMS: dict[str, Callable[[np.ndarray], Any]] = {
+    "dense integers": lambda x: x.astype(np.int64),
+    "dense float": lambda x: x.astype(np.float32),
+    "dense columns first": lambda x: np.asfortranarray(x.astype(np.float64)),
+    "csr float": lambda x: sparse.csr_matrix(x.astype(np.float32)),
+    "csc unsigned": lambda x: sparse.csc_matrix(x.astype(np.uint16)),
+    "csr array": lambda x: sparse.csr_array(x.astype(np.float64)),
+    "csc array": lambda x: sparse.csc_array(x),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("block", [5, 2**22])
+def test_every_form_gives_the_same_sparse_integers(form: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    matrix = FORMS[form](COUNTS)
+    cells = AnnData(X=None, shape=COUNTS.shape, layers={"raw": matrix})
+    found = raw_counts(cells, "raw", "cells.h5ad")
+    assert isinstance(found, sparse.csr_matrix)
+    assert found.dtype == np.int32
+    assert found.has_canonical_format
+    assert found.nnz == (COUNTS > 0).sum()
+    np.testing.assert_array_equal(found.toarray(), COUNTS)
+
+
+def test_stored_zeros_and_entries_stored_twice_leave_the_input_as_it_is() -> None:
+    parts = (np.array([1.0, 2.0, 0.0, 3.0]), np.array([1, 1, 0, 2]), np.array([0, 3, 4]))
+    matrix = sparse.csr_matrix(parts, shape=(2, 3))
+    found = raw_counts(AnnData(X=matrix), "X", "cells.h5ad")
+    np.testing.assert_array_equal(found.toarray(), [[0, 3, 0], [0, 0, 3]])
+    assert found.nnz == 2
+    np.testing.assert_array_equal(matrix.data, [1, 2, 0, 3])
+
+
+def spoiled(change: Callable[[np.ndarray], None]) -> np.ndarray:
+    matrix = COUNTS.astype(np.float64)
+    change(matrix)
+    return matrix
+
+
+REFUSED = {
+    "negative": (spoiled(lambda x: np.put(x, 3, -2)), "the counts in X of cells.h5ad are negative down to -2;"),
+    "logarithms": (np.log1p(COUNTS * 3.3), r"look log-normalised: 1\d\d fractional values, up to 2\.\d+; give the raw"),
+    "scaled": ((COUNTS - COUNTS.mean(0)) / COUNTS.std(0), r"look scaled: \d+ fractional values, from -1.* to \d"),
+    "per ten thousand": (COUNTS * 123.4, "look normalised or corrected: .* fractional values"),
+    "undefined": (spoiled(lambda x: np.put(x, [3, 70], np.nan)), "hold 2 NaN or infinite values"),
+    "infinite": (spoiled(lambda x: np.put(x, 4, np.inf)), "hold 1 NaN or infinite values"),
+    "all zero": (0 * COUNTS, "are all zero"),
+    "too large": (spoiled(lambda x: np.put(x, 4, 2**31)), "more than any count"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+@pytest.mark.parametrize("form", [np.asarray, sparse.csr_matrix, sparse.csc_matrix])
+@pytest.mark.parametrize("block", [7, 2**22])
+def test_what_are_not_counts_is_named(
+    what: str, form: Callable[[np.ndarray], Any], block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    matrix, message = REFUSED[what]
+    with pytest.raises(BranchgenError, match=message):
+        raw_counts(AnnData(X=form(matrix)), "X", "cells.h5ad")
+
+
+def test_an_absent_slot_is_refused_with_the_slots_that_exist() -> None:
+    cells = AnnData(X=COUNTS, layers={"spliced": COUNTS})
+    with pytest.raises(
+        BranchgenError, match="no layer 'counts' to take the counts from; it has X, the layer 'spliced'"
+    ):
+        raw_counts(cells, "counts", "cells.h5ad")
+    without = AnnData(X=None, shape=COUNTS.shape, layers={"spliced": COUNTS})
+    with pytest.raises(BranchgenError, match="no X to take the counts from; it has the layer 'spliced'"):
+        raw_counts(without, "X", "cells.h5ad")
