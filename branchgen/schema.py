@@ -1,12 +1,8 @@
-"""JSON schema of config.yaml, made from the settings dataclasses.
-
-`python -m branchgen.schema > workflow/schemas/config.schema.yaml` writes it; a test holds the two together.
-"""
+"""JSON schema and manual of config.yaml, made from the settings dataclasses."""
 
 from __future__ import annotations
 
 import dataclasses
-import sys
 import typing
 from typing import Any, Literal
 
@@ -167,7 +163,3 @@ def schema_text() -> str:
             return True
 
     return str(yaml.dump(config_schema(), Dumper=Plain, sort_keys=False, width=120, allow_unicode=True))
-
-
-if __name__ == "__main__":
-    sys.stdout.write(schema_text())
