@@ -123,7 +123,8 @@ class TrainSettings(Section):
     class_weighting: Literal["equal", "sqrt", "proportional"] = knob(
         "sqrt", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
     )
-    validate_every: int = knob(250, "Steps between evaluations of the held-out denoising loss.", low=1)
+    validate_every: int = knob(100, "Steps between evaluations of the held-out denoising loss.", low=1)
+    patience: int = knob(15, "Evaluations without a lower held-out loss before training stops.", low=1)
     checkpoint_seconds: float = knob(60.0, "Seconds between checkpoints.", low=0)
 
 

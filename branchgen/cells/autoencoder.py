@@ -1,0 +1,184 @@
+"""A regularised variational autoencoder with a negative-binomial likelihood (after Lopez et al. 2018, scVI).
+
+The decoder sees the library size, and the dispersion depends on the cell as well as on the gene.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor, nn
+
+from branchgen.config import EncodeSettings
+from branchgen.seeds import numpy_rng, torch_generator
+
+SMALLEST_DISPERSION = 1e-2
+LARGEST_DISPERSION = 1e4
+_VALIDATION_BLOCK = 512
+
+
+def log_normalised(counts: Tensor) -> Tensor:
+    """ln(1 + 10⁴ counts / library size) of counts (n_cells, n_genes)."""
+    return torch.log1p(counts * (1e4 / counts.sum(dim=1, keepdim=True)))
+
+
+def negative_log_likelihood(counts: Tensor, expected: Tensor, dispersion: Tensor) -> Tensor:
+    """−ln NB(counts; mean, θ) summed over genes, in nats, less the term ln Γ(1 + counts); shape (n_cells,).
+
+    Var = mean + mean²/θ.
+    """
+    log_total = torch.log(dispersion + expected)
+    likelihood = (
+        torch.lgamma(counts + dispersion)
+        - torch.lgamma(dispersion)
+        + dispersion * (torch.log(dispersion) - log_total)
+        + counts * (torch.log(expected) - log_total)
+    )
+    return -likelihood.sum(dim=1)
+
+
+def _layers(n_in: int, n_hidden: int) -> nn.Sequential:
+    # Layer normalisation, not batch normalisation: a cell must not depend on the others of its batch.
+    return nn.Sequential(
+        nn.Linear(n_in, n_hidden),
+        nn.LayerNorm(n_hidden),
+        nn.SiLU(),
+        nn.Linear(n_hidden, n_hidden),
+        nn.LayerNorm(n_hidden),
+        nn.SiLU(),
+    )
+
+
+class NegativeBinomialAutoencoder(nn.Module):
+    """Counts (n_cells, n_genes) to a Gaussian posterior of n_latent coordinates, and back to a negative binomial."""
+
+    library: Tensor
+
+    def __init__(self, n_genes: int, n_latent: int, n_hidden: int) -> None:
+        super().__init__()
+        self.sizes = (n_genes, n_latent, n_hidden)
+        self.encoder = _layers(n_genes, n_hidden)
+        self.posterior = nn.Linear(n_hidden, 2 * n_latent)
+        self.decoder = _layers(n_latent + 1, n_hidden)
+        self.profile = nn.Linear(n_hidden, n_genes)
+        self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
+        self.cell_dispersion = nn.Linear(n_hidden, 1)
+        self.register_buffer("library", torch.tensor([0.0, 1.0]))
+
+    @classmethod
+    def fit(
+        cls,
+        train: sparse.csr_matrix,
+        ref: sparse.csr_matrix,
+        settings: EncodeSettings,
+        seed: int,
+        device: torch.device,
+        report: Callable[[int, float, float], None],
+    ) -> Self:
+        """Fit on `train`; the weights kept are those of the best evidence bound on `ref`.
+
+        `report` gets epoch, training loss and held-out loss (nats per cell) after every pass.
+        """
+        model = cls(train.shape[1], settings.n_latent, settings.n_hidden)
+        model._initialise(train, torch_generator(seed, "encode", "weights"))
+        model.to(device)
+        optimizer = torch.optim.AdamW(
+            model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
+        best, best_loss, best_epoch = model._snapshot(), math.inf, 0
+        for epoch in range(1, settings.max_epochs + 1):
+            train_loss = model._epoch(train, optimizer, settings, seed, epoch)
+            ref_loss = model._held_out(ref, settings, seed)
+            report(epoch, train_loss, ref_loss)
+            if ref_loss < best_loss:
+                best, best_loss, best_epoch = model._snapshot(), ref_loss, epoch
+            elif epoch - best_epoch >= settings.patience:
+                break
+        model.load_state_dict(best)
+        return model.eval().requires_grad_(requires_grad=False)
+
+    def encode(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self.posterior(self.encoder(log_normalised(counts))).chunk(2, dim=1)
+        return mean, torch.exp(torch.clamp(log_scale, -6, 3))
+
+    def decode(self, latent: Tensor, log_library: Tensor) -> tuple[Tensor, Tensor]:
+        size = ((log_library - self.library[0]) / self.library[1])[:, None]
+        hidden = self.decoder(torch.cat([latent, size], dim=1))
+        expected = torch.softmax(self.profile(hidden), dim=1) * torch.exp(log_library)[:, None] + 1e-8
+        dispersion = torch.exp(self.log_dispersion + self.cell_dispersion(hidden))
+        return expected, torch.clamp(dispersion, SMALLEST_DISPERSION, LARGEST_DISPERSION)
+
+    def to_state(self) -> dict[str, Any]:
+        return {"sizes": list(self.sizes), "weights": {name: w.cpu() for name, w in self.state_dict().items()}}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        model = cls(*state["sizes"])
+        model.load_state_dict(state["weights"])
+        return model.eval().requires_grad_(requires_grad=False)
+
+    def _initialise(self, counts: sparse.csr_matrix, generator: torch.Generator) -> None:
+        """Weights from the generator; the decoder starts at the mean profile of the cells."""
+        total = np.asarray(counts.sum(axis=0)).ravel() + 1.0
+        library = np.log(np.asarray(counts.sum(axis=1)).ravel())
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.Linear):
+                    draw = torch.randn(module.weight.shape, generator=generator)
+                    module.weight.copy_(draw / math.sqrt(module.in_features))
+                    module.bias.zero_()
+            self.profile.weight.mul_(0.1)
+            self.cell_dispersion.weight.zero_()
+            self.profile.bias.copy_(torch.from_numpy(np.log(total / total.sum())).float())
+            self.library.copy_(torch.tensor([library.mean(), max(library.std(), 1e-3)]))
+
+    def _loss(self, counts: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
+        """Negative evidence bound of every cell with a weighted divergence (β-VAE), in nats."""
+        mean, scale = self.encode(counts)
+        expected, dispersion = self.decode(mean + scale * noise, torch.log(counts.sum(dim=1)))
+        divergence = (mean**2 + scale**2 - 1 - 2 * torch.log(scale)).sum(dim=1) / 2
+        return negative_log_likelihood(counts, expected, dispersion) + kl_weight * divergence
+
+    def _epoch(
+        self,
+        counts: sparse.csr_matrix,
+        optimizer: torch.optim.Optimizer,
+        settings: EncodeSettings,
+        seed: int,
+        epoch: int,
+    ) -> float:
+        n_cells = counts.shape[0]
+        order = numpy_rng(seed, "encode", "order", epoch).permutation(n_cells)
+        generator = torch_generator(seed, "encode", "noise", epoch)
+        total = 0.0
+        for first in range(0, n_cells, settings.batch_size):
+            batch = self._dense(counts[order[first : first + settings.batch_size]])
+            noise = torch.randn((len(batch), self.sizes[1]), generator=generator).to(batch)
+            loss = self._loss(batch, noise, settings.kl_weight).mean()
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(self.parameters(), 100.0)
+            optimizer.step()
+            total += float(loss.detach()) * len(batch)
+        return total / int(n_cells)
+
+    @torch.no_grad()
+    def _held_out(self, counts: sparse.csr_matrix, settings: EncodeSettings, seed: int) -> float:
+        generator = torch_generator(seed, "encode", "validate")
+        total = 0.0
+        for first in range(0, counts.shape[0], _VALIDATION_BLOCK):
+            batch = self._dense(counts[first : first + _VALIDATION_BLOCK])
+            noise = torch.randn((len(batch), self.sizes[1]), generator=generator).to(batch)
+            total += float(self._loss(batch, noise, settings.kl_weight).sum())
+        return total / int(counts.shape[0])
+
+    def _dense(self, counts: sparse.csr_matrix) -> Tensor:
+        return torch.from_numpy(counts.toarray().astype(np.float32)).to(self.library)
+
+    def _snapshot(self) -> dict[str, Tensor]:
+        return {name: value.detach().clone() for name, value in self.state_dict().items()}

@@ -1,0 +1,144 @@
+"""The codec: counts to latent coordinates and back.
+
+A codec gives every cell a posterior mean and standard deviation in latent space, and every latent point a negative
+binomial per gene, from which integer counts are drawn. Latent coordinates have zero mean and unit variance over the
+training cells (of posterior samples); the last one is the log library size. Decoding a cell does not depend on the
+others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import sparse
+from torch import Tensor
+
+from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
+from branchgen.cells.principal import PrincipalComponents
+from branchgen.errors import BranchgenError
+from branchgen.provenance import FORMAT_VERSION, state_hash
+
+_ENCODE_BLOCK = 1024
+
+
+class Body(Protocol):
+    """What is between normalised counts and raw latent coordinates: a fitted model, without the library size."""
+
+    def encode(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior mean and standard deviation (n_cells, n_latent) of dense counts (n_cells, n_genes)."""
+
+    def decode(self, latent: Tensor, log_library: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected counts and dispersions θ (n_cells, n_genes) at latents and log library sizes (n_cells,)."""
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain types and tensors."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+
+
+BODIES: dict[str, Any] = {"nb": NegativeBinomialAutoencoder, "pca": PrincipalComponents}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Codec:
+    """A fitted codec over named genes; `centre` and `spread` (n_latent + 1,) standardise the latent coordinates."""
+
+    kind: str
+    genes: tuple[str, ...]
+    body: Body
+    centre: Tensor
+    spread: Tensor
+
+    @property
+    def n_latent(self) -> int:
+        """Number of latent coordinates, the library size among them."""
+        return len(self.centre)
+
+    @torch.no_grad()
+    def encode(self, counts: sparse.csr_matrix) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Posterior mean and standard deviation of counts (n_cells, n_genes), each (n_cells, n_latent)."""
+        means, scales = [], []
+        for first in range(0, counts.shape[0], _ENCODE_BLOCK):
+            mean, scale = raw_latents(self.body, dense(counts[first : first + _ENCODE_BLOCK], self.centre))
+            means.append(((mean - self.centre) / self.spread).cpu().numpy())
+            scales.append((scale / self.spread).cpu().numpy())
+        return np.concatenate(means), np.concatenate(scales)
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Expected counts and dispersions, each (n_cells, n_genes), of latents (n_cells, n_latent)."""
+        raw = latents.to(self.centre) * self.spread + self.centre
+        return self.body.decode(raw[:, :-1], raw[:, -1])
+
+    def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
+        """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate)."""
+        expected, dispersion = (part.cpu().numpy() for part in self.decode(latents))
+        rate = rng.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
+        return sparse.csr_matrix(rng.poisson(rate).astype(np.int32))
+
+    def to(self, device: torch.device) -> Codec:
+        """The same codec on a device."""
+        return Codec(
+            kind=self.kind,
+            genes=self.genes,
+            body=self.body.to(device),
+            centre=self.centre.to(device),
+            spread=self.spread.to(device),
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain types and tensors, with a hash of all that matters."""
+        content = {
+            "codec": self.kind,
+            "genes": list(self.genes),
+            "body": self.body.to_state(),
+            "centre": self.centre.cpu(),
+            "spread": self.spread.cpu(),
+        }
+        return {"kind": "codec", "format_version": FORMAT_VERSION, "hash": state_hash(content), **content}
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
+        """Inverse of `to_state`; refuses a state whose hash does not fit its content."""
+        content = {name: state[name] for name in ("codec", "genes", "body", "centre", "spread")}
+        if state_hash(content) != state["hash"]:
+            raise BranchgenError(f"the codec's content does not fit its hash {state['hash']}; encode again")
+        return cls(
+            kind=state["codec"],
+            genes=tuple(state["genes"]),
+            body=BODIES[state["codec"]].from_state(state["body"]),
+            centre=state["centre"],
+            spread=state["spread"],
+        )
+
+
+def dense(counts: sparse.csr_matrix, like: Tensor) -> Tensor:
+    """Dense float counts of a block of cells, on the device of `like`."""
+    return torch.from_numpy(counts.toarray().astype(np.float32)).to(like)
+
+
+def raw_latents(body: Body, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Latents before standardisation, the log library size appended; its standard deviation is zero."""
+    mean, scale = body.encode(counts)
+    library = torch.log(counts.sum(dim=1, keepdim=True))
+    return torch.cat([mean, library], dim=1), torch.cat([scale, torch.zeros_like(library)], dim=1)
+
+
+@torch.no_grad()
+def standardised(kind: str, genes: tuple[str, ...], body: Body, counts: sparse.csr_matrix, like: Tensor) -> Codec:
+    """Codec whose latent coordinates have zero mean and unit variance over the given cells' posterior samples."""
+    n_cells = counts.shape[0]
+    total, square = torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
+    for first in range(0, n_cells, _ENCODE_BLOCK):
+        mean, scale = (part.double() for part in raw_latents(body, dense(counts[first : first + _ENCODE_BLOCK], like)))
+        total = total + mean.sum(dim=0)
+        square = square + (mean**2 + scale**2).sum(dim=0)
+    centre = total / n_cells
+    spread = torch.sqrt(torch.clamp(square / n_cells - centre**2, min=1e-8))
+    return Codec(kind=kind, genes=genes, body=body, centre=centre.float(), spread=spread.float())

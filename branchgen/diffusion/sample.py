@@ -1,0 +1,136 @@
+"""The tree recursion that samples cells: integrate a branch once for all below it, hand over, recurse.
+
+Work comes in blocks of `BLOCK` cells. Block i of a branch is one run of the solver with generators of its own, named by
+seed, branch and block; it serves block i of every class below. Shapes and noise so never depend on how many cells, or
+which classes, are asked for, and neither do the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from branchgen.diffusion.handover import HANDOVERS, BranchMoments, levels_at, start
+from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, Reference, noise_like
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.tree import HORIZON, Branch, Hierarchy
+from branchgen.seeds import torch_generator
+
+BLOCK = 512
+"""Cells of a block; a change changes every generated cell."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TreeSampler:
+    """All that is needed to sample: the tree, its noise, a denoiser per branch, and the choices of solver."""
+
+    hierarchy: Hierarchy
+    schedule: NoiseSchedule
+    moments: BranchMoments
+    denoiser_of: Callable[[str], Denoise]
+    solver: str
+    n_steps: int
+    handover: str
+    seed: int
+    like: Tensor
+    """A tensor on the device and in the dtype of the samples."""
+
+    @cached_property
+    def references(self) -> list[Reference]:
+        """Gaussian reference of every branch."""
+        pairs = zip(self.moments.mean, self.moments.covariance, strict=True)
+        return [Reference.of(mean, covariance, self.schedule, self.like) for mean, covariance in pairs]
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A block of cells in one branch: x at its t_end, where they enter, and at its t_start, where they leave."""
+
+    branch: Branch
+    entering: Tensor
+    leaving: Tensor
+
+
+def branch_times(branch: Branch, n_steps: int) -> list[float]:
+    """Falling grid of times of one branch, ends included, for `n_steps` steps between noise and data.
+
+    The grid ends on the branch point itself, so no step straddles two branches.
+    """
+    steps = max(1, round(branch.span / HORIZON * n_steps))
+    return [float(t) for t in np.linspace(branch.t_end, branch.t_start, steps + 1)]
+
+
+@torch.no_grad()
+def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: str = "sample") -> Iterator[Passage]:
+    """Passages of one block through every branch above the wanted classes, parents first.
+
+    `scope` is part of the generators' names; another scope gives other cells.
+    """
+    tree = sampler.hierarchy
+    wanted = set(classes)
+    carry = HANDOVERS[sampler.handover]
+
+    def visit(position: int, entering: Tensor) -> Iterator[Passage]:
+        branch = tree.branches[position]
+        process = Process(
+            denoise=sampler.denoiser_of(branch.name),
+            schedule=sampler.schedule,
+            generator=torch_generator(sampler.seed, scope, "noise", branch.name, block),
+            reference=sampler.references[position],
+        )
+        leaving = SOLVERS[sampler.solver](process, entering, branch_times(branch, sampler.n_steps))
+        yield Passage(branch, entering, leaving)
+        for child in tree.children[position]:
+            if wanted.intersection(tree.branches[child].classes):
+                sigma = levels_at(sampler.schedule, branch.t_start)
+                yield from visit(child, carry(sampler.moments, position, child, sigma)(leaving))
+
+    generator = torch_generator(sampler.seed, scope, "start", tree.branches[0].name, block)
+    noise = noise_like(sampler.like.new_empty(BLOCK, len(sampler.schedule.sigma_min)), generator)
+    yield from visit(0, start(sampler.moments, 0, noise, levels_at(sampler.schedule, HORIZON)))
+
+
+def sample_blocks(sampler: TreeSampler, n_cells: Mapping[str, int]) -> Iterator[tuple[str, int, Tensor, int]]:
+    """Blocks of latents of the wanted numbers of cells per class.
+
+    Yields class, number of the block, latents (BLOCK, d), and how many of its cells, from the first, are wanted.
+    """
+    n_blocks = max((-(-count // BLOCK) for count in n_cells.values()), default=0)
+    for block in range(n_blocks):
+        left = {name: count - block * BLOCK for name, count in n_cells.items() if count > block * BLOCK}
+        for passage in descend(sampler, block, left):
+            if passage.branch.t_start == 0:
+                name = passage.branch.classes[0]
+                yield name, block, passage.leaving, min(left[name], BLOCK)
+
+
+def allocate(request: Mapping[str, int], hierarchy: Hierarchy, class_counts: Mapping[str, int]) -> dict[str, int]:
+    """Number of cells per class for a table of classes or inner branches to numbers.
+
+    An inner branch stands for all classes below it in the proportions of `class_counts` (the training cells), rounded
+    by largest remainders. Raises BranchgenError for a name the hierarchy does not have.
+    """
+    numbers: dict[str, int] = dict.fromkeys(hierarchy.classes, 0)
+    for name, count in request.items():
+        if count < 0:
+            raise BranchgenError(f"n_cells asks for {count} cells of {name!r}; a number of cells is at least 0")
+        below = hierarchy.node(name).classes
+        share = np.array([class_counts[other] for other in below], dtype=float)
+        for other, part in zip(below, _largest_remainders(count, share / share.sum()), strict=True):
+            numbers[other] += int(part)
+    return numbers
+
+
+def _largest_remainders(total: int, share: NDArray[np.float64]) -> NDArray[np.int64]:
+    exact = total * share
+    parts = np.floor(exact).astype(np.int64)
+    for position in np.argsort(parts - exact, kind="stable")[: total - int(parts.sum())]:
+        parts[position] += 1
+    return parts

@@ -1,0 +1,62 @@
+"""How much noise every latent coordinate carries at every time.
+
+x_t = z + σ(t) ⊙ n with n ~ N(0, I) and t in [0, 1]; σ is a vector over coordinates, non-decreasing in t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from branchgen.errors import BranchgenError
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """Log-linear noise levels: ln σ_k(t) runs from ln sigma_min[k] at t = 0 to ln sigma_max[k] at t = 1."""
+
+    sigma_min: tuple[float, ...]
+    sigma_max: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.sigma_min) != len(self.sigma_max):
+            raise BranchgenError("a noise schedule needs as many smallest as largest noise levels")
+        if not all(0 < low < high for low, high in zip(self.sigma_min, self.sigma_max, strict=True)):
+            raise BranchgenError("every noise level must be positive and sigma_min below sigma_max")
+
+    @classmethod
+    def uniform(cls, sigma_min: float, sigma_max: float, n_latent: int) -> Self:
+        """The same levels for every coordinate."""
+        return cls((float(sigma_min),) * n_latent, (float(sigma_max),) * n_latent)
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all coordinates carry the same noise at every time."""
+        return len(set(zip(self.sigma_min, self.sigma_max, strict=True))) == 1
+
+    def levels(self, times: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Noise levels of shape (n, d) at times of shape (n,)."""
+        low, high = np.log(self.sigma_min), np.log(self.sigma_max)
+        return np.asarray(np.exp(low + np.asarray(times, dtype=float)[:, None] * (high - low)))
+
+    def sigma(self, t: float | Tensor, like: Tensor) -> Tensor:
+        """Noise levels at t on the device and in the dtype of `like`: (d,) for a number, (*shape, d) for a tensor."""
+        low = torch.log(torch.tensor(self.sigma_min, dtype=torch.float64)).to(like)
+        high = torch.log(torch.tensor(self.sigma_max, dtype=torch.float64)).to(like)
+        clock = t[..., None] if isinstance(t, Tensor) else t
+        return torch.exp(low + clock * (high - low))
+
+    def to_dict(self) -> dict[str, list[float]]:
+        """Plain values."""
+        return {"sigma_min": list(self.sigma_min), "sigma_max": list(self.sigma_max)}
+
+    @classmethod
+    def from_dict(cls, record: Mapping[str, Any]) -> Self:
+        """Inverse of `to_dict`."""
+        return cls(tuple(map(float, record["sigma_min"])), tuple(map(float, record["sigma_max"])))

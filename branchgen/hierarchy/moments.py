@@ -1,0 +1,71 @@
+"""Means and covariances of classes and of groups of classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Means of shape (n, d) and covariances of shape (n, d, d) of n classes or groups."""
+
+    mean: Array
+    covariance: Array
+
+    @classmethod
+    def of_classes(
+        cls, latents: Array, scale: Array, codes: NDArray[np.int64], n_classes: int, shrinkage: float
+    ) -> Self:
+        """Moments of every class in one pass over its cells.
+
+        Parameters
+        ----------
+        latents, scale
+            Posterior means and standard deviations, shape (n_cells, d): the moments are those of posterior samples.
+        codes
+            Class of every cell, shape (n_cells,); every class has at least one cell.
+        shrinkage
+            Number of cells that the covariance pooled within classes (equal class weights) counts as. Small classes
+            have fewer cells than coordinates, and lean on what classes have in common.
+        """
+        d = latents.shape[1]
+        mean, covariance, n_cells = np.zeros((n_classes, d)), np.zeros((n_classes, d, d)), np.zeros(n_classes)
+        for code in range(n_classes):
+            rows = codes == code
+            x = latents[rows]
+            n_cells[code] = len(x)
+            mean[code] = x.mean(axis=0)
+            centred = x - mean[code]
+            covariance[code] = centred.T @ centred / max(len(x) - 1, 1) + np.diag((scale[rows] ** 2).mean(axis=0))
+        common = covariance.mean(axis=0)
+        trust = (n_cells / (n_cells + shrinkage))[:, None, None]
+        return cls(mean, trust * covariance + (1 - trust) * common)
+
+    def pooled(self, members: Sequence[int], weights: Array | None = None) -> tuple[Array, Array]:
+        """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""
+        chosen = list(members)
+        share = np.full(len(chosen), 1 / len(chosen)) if weights is None else weights[chosen] / weights[chosen].sum()
+        mean = share @ self.mean[chosen]
+        apart = self.mean[chosen] - mean
+        within = np.einsum("k,kij->ij", share, self.covariance[chosen])
+        return mean, within + np.einsum("k,ki,kj->ij", share, apart, apart)
+
+
+def gaussian_divergence(mean_p: Array, covariance_p: Array, mean_q: Array, covariance_q: Array) -> Array:
+    """Kullback-Leibler divergence KL(N_p ‖ N_q) in nats; leading axes are broadcast.
+
+    ½ [tr(Σ_q⁻¹ Σ_p) + (m_q − m_p)ᵀ Σ_q⁻¹ (m_q − m_p) − d + ln det Σ_q − ln det Σ_p]
+    """
+    apart = (mean_q - mean_p)[..., None]
+    solved = np.linalg.solve(covariance_q, np.concatenate([covariance_p, apart], axis=-1))
+    trace = np.trace(solved[..., :-1], axis1=-2, axis2=-1)
+    distance = (apart[..., 0] * solved[..., -1]).sum(axis=-1)
+    log_determinants = np.linalg.slogdet(covariance_q)[1] - np.linalg.slogdet(covariance_p)[1]
+    return np.asarray((trace + distance - mean_p.shape[-1] + log_determinants) / 2)
