@@ -8,7 +8,7 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,18 +32,21 @@ def written_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
         for path in paths:
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         yield temporary
         assert all(source.exists() for source in temporary), "a command left out one of its outputs"
         for source, target in zip(temporary, paths, strict=True):
             os.replace(source, target)
     except OSError as error:
         names = ", ".join(map(str, paths))
-        reason = error.strerror or error
+        reason = error.strerror or str(error)
+        if error.filename is not None:
+            reason += f" ({error.filename})"
         raise BranchgenError(f"cannot write {names}: {reason}; check free space and permissions") from error
     finally:
         for source in temporary:
-            source.unlink(missing_ok=True)
+            with suppress(OSError):  # where nothing could be written there is nothing to remove
+                source.unlink()
 
 
 def require_file(path: Path) -> None:

@@ -11,7 +11,6 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from typing import BinaryIO
-from urllib.parse import urlsplit
 
 from branchgen import __version__, files
 from branchgen.errors import BranchgenError
@@ -30,7 +29,7 @@ def run(arguments: argparse.Namespace, settings: None) -> None:
     """Download the file and keep it only if its SHA-256 is the one that was given."""
     url: str = arguments.url
     expected: str = arguments.sha256.strip().lower()
-    if urlsplit(url).scheme not in ("http", "https"):
+    if not re.match("https?://", url, re.IGNORECASE):
         raise BranchgenError(f"the URL {url} must begin with http:// or https://; a file on disk needs no fetch")
     if not re.fullmatch("[0-9a-f]{64}", expected):
         raise BranchgenError(f"the SHA-256 {arguments.sha256!r} must be 64 hexadecimal digits")
