@@ -1,0 +1,158 @@
+"""What the workflow would do: command lines, several datasets, use as a module, mistakes in the configuration."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import yaml
+from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
+
+from branchgen.cli import COMMANDS, build_parser, settings_of
+from branchgen.config import SECTIONS
+
+STEPS = ["prepare", "encode", "derive", "train", "generate", "analyse", "evaluate", "plot"]
+TINY = {"source": "tiny.h5ad", "label_key": "cell_type"}
+URL = {"source": "https://example.org/lung.h5ad", "sha256": "0123456789abcdef" * 4, "label_key": "cell type"}
+
+
+def commands(dry_run: str) -> dict[str, Namespace]:
+    """Parsed command lines, by command, of a dry run with --printshellcmds on one dataset."""
+    found = {}
+    for line in re.findall(r"branchgen \w+ -.*", dry_run):
+        command, redirection = line.split(" > ")
+        arguments = build_parser().parse_args(shlex.split(command)[1:])
+        assert re.fullmatch(rf"\S*/{arguments.command}\.log 2>&1", redirection)
+        found[arguments.command] = arguments
+    return found
+
+
+def test_command_lines_carry_the_configuration(dataset: Path) -> None:
+    n_cells = {"A0": 7, "it's B": 9}
+    config = write_config(dataset, "flags.yaml", seed=11, generate={"n_cells": n_cells}, train={"n_steps": 61})
+    run = snakemake("--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
+    assert jobs(run) == dict.fromkeys(STEPS, 1)
+    found = commands(run.stdout)
+    assert sorted(found) == sorted(STEPS)
+    for name, arguments in found.items():
+        settings = settings_of(arguments).to_dict()
+        wanted = {**SECTIONS[name]().to_dict(), **QUICK[name]}
+        if name == "generate":
+            assert yaml.safe_load(settings.pop("n_cells")) == n_cells
+            wanted.pop("n_cells")
+        if name == "train":
+            wanted["n_steps"] = 61
+        assert settings == wanted
+        assert not COMMANDS[name].seed or arguments.seed == 11
+        assert not COMMANDS[name].device or arguments.device == "cpu"
+    assert found["prepare"].source == "tiny.h5ad"
+    assert found["prepare"].split_key == "donor"
+    assert found["train"].checkpoints == "results/tiny/checkpoints"
+
+
+def test_embedded_example(tmp_path: Path) -> None:
+    (tmp_path / "config").symlink_to(ROOT / "config")
+    run = snakemake("--directory", tmp_path, "--dry-run", "--printshellcmds")
+    assert jobs(run) == dict.fromkeys(STEPS, 1)
+    assert commands(run.stdout)["prepare"].source == "scanpy:pbmc68k_reduced"
+
+
+def test_datasets_side_by_side_with_trees_of_their_own(dataset: Path) -> None:
+    (dataset / "tree.nwk").write_text("((A0,A1),(B2,B3));")
+    datasets = {
+        "given": {**TINY, "newick": "tree.nwk"},
+        "nested": {**TINY, "levels": ["lineage", "cell_type"]},
+        "far": URL,
+    }
+    config = write_config(dataset, "many.yaml", datasets=datasets)
+    run = snakemake("--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
+    assert jobs(run) == {**dict.fromkeys(STEPS, 3), "fetch": 1}
+    lines = {
+        dataset: re.search(rf"branchgen derive --latents results/{dataset}/.*", run.stdout).group()
+        for dataset in datasets
+    }
+    assert "--newick tree.nwk " in lines["given"]
+    assert "--levels" not in lines["given"]
+    assert "--levels lineage cell_type " in lines["nested"]
+    assert "--newick" not in lines["nested"] + lines["far"]
+    fetch = commands("\n".join(re.findall("branchgen fetch.*", run.stdout)))["fetch"]
+    assert (fetch.url, fetch.sha256) == (URL["source"], URL["sha256"])
+    assert f"--source results/far/source.h5ad --label-key '{URL['label_key']}'" in run.stdout
+
+
+def test_configuration_given_replaces_the_example(dataset: Path) -> None:
+    (dataset / "config").mkdir(exist_ok=True)
+    (dataset / "config" / "config.yaml").write_text((ROOT / "config" / "config.yaml").read_text())
+    config = write_config(dataset, "mine.yaml")
+    run = snakemake("--directory", dataset, "--configfile", config, "--dry-run")
+    assert jobs(run) == dict.fromkeys(STEPS, 1)
+    assert "pbmc68k" not in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"train": {"n_stepz": 10}}, "n_stepz"),
+        ({"trian": {"n_steps": 10}}, "trian"),
+        ({"train": {"n_steps": "many"}}, "many"),
+        ({"datasets": {"tiny": {**TINY, "lable_key": "x"}}}, "lable_key"),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_named_and_stops(dataset: Path, changes: dict, named: str) -> None:
+    config = write_config(dataset, "mistake.yaml", **changes)
+    run = snakemake("--directory", dataset, "--configfile", config)
+    assert run.returncode != 0
+    assert named in run.stdout
+    assert "rule " not in run.stdout
+
+
+def test_module_of_another_workflow(dataset: Path) -> None:
+    config = yaml.safe_load(write_config(dataset, "module.yaml").read_text())
+    other = dataset / "other.smk"
+    other.write_text(f"""
+module cells:
+    snakefile: "{ROOT}/workflow/Snakefile"
+    config: {config!r}
+    pathvars:
+        results="elsewhere/out",
+        logs="elsewhere/log",
+        benchmarks="elsewhere/time",
+
+use rule * from cells as cells_*
+
+rule study:
+    default_target: True
+    input: "elsewhere/out/tiny/generated.h5ad"
+""")
+    run = snakemake("--directory", dataset, "--dry-run", "--printshellcmds", snakefile=other)
+    wanted = ["cells_prepare", "cells_encode", "cells_derive", "cells_train", "cells_generate"]
+    assert jobs(run) == {**dict.fromkeys(wanted, 1), "study": 1}
+    assert not re.search(r"(?<!/)\b(results|logs|benchmarks)/", run.stdout)
+    assert commands(run.stdout)["generate"].output_generated == Path("elsewhere/out/tiny/generated.h5ad")
+    run = snakemake("--directory", dataset, "elsewhere/out/tiny/cells.h5ad", snakefile=other)
+    assert run.returncode == 0, run.stdout
+    for path in ("out/tiny/cells.h5ad", "log/tiny/prepare.log", "time/tiny/prepare.tsv"):
+        assert (dataset / "elsewhere" / path).is_file()
+
+
+@pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])
+def test_lint(snakefile: str, dataset: Path) -> None:
+    run = snakemake("--lint", "--configfile", write_config(dataset), snakefile=ROOT / snakefile)
+    assert run.returncode == 0, run.stdout
+    assert "in a good condition" in run.stdout
+
+
+@pytest.mark.parametrize("profile", sorted((ROOT / "workflow" / "profiles").glob("*/profile.yaml")), ids=str)
+def test_profile_names_rules_that_exist(profile: Path) -> None:
+    settings = yaml.safe_load(profile.read_text())
+    assert set(settings.get("set-resources", {})) <= set(STEPS)
+
+
+def test_default_profile_caps_the_jobs_on_the_gpu(dataset: Path) -> None:
+    config = write_config(dataset, "profile.yaml")
+    profile = ROOT / "workflow" / "profiles" / "default"
+    run = snakemake("--directory", dataset, "--configfile", config, "--dry-run", "--workflow-profile", profile)
+    assert jobs(run) == dict.fromkeys(STEPS, 1)

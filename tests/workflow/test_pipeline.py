@@ -1,0 +1,144 @@
+"""The whole workflow on a small dataset: its files, what a change repeats, its report, and its failures."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import anndata
+import numpy as np
+import pandas as pd
+import pytest
+from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
+
+import branchgen
+from branchgen.cells import keys
+
+FIGURES = ["tree", "training", "metrics", "umap", "umap_types"]
+FILES = [
+    "cells.h5ad",
+    "codec.pt",
+    "latents.h5ad",
+    "hierarchy.json",
+    "hierarchy.nwk",
+    "divergence.parquet",
+    "model.pt",
+    "training.parquet",
+    "generated.h5ad",
+    "branch_points.h5ad",
+    "branch_points.parquet",
+    "branch_genes.parquet",
+    "metrics.parquet",
+    "embedding.parquet",
+    *(f"figures/{figure}.svg" for figure in FIGURES),
+]
+STEPS = ["prepare", "encode", "derive", "train", "generate", "analyse", "evaluate", "plot"]
+TYPES = ["A0", "A1", "B2", "B3"]
+
+
+def repeated(folder: Path, **changes: object) -> set[str]:
+    """Rules that a changed configuration repeats."""
+    config = write_config(folder, "changed.yaml", **changes)
+    return set(jobs(snakemake("--directory", folder, "--configfile", config, "--dry-run")))
+
+
+def test_every_file_is_there_and_no_other(finished: Path) -> None:
+    results = finished / "results" / "tiny"
+    found = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
+    assert {name for name in found if not name.startswith("checkpoints/")} == set(FILES)
+    for step in STEPS:
+        assert (finished / "logs" / "tiny" / f"{step}.log").is_file()
+        benchmark = pd.read_table(finished / "benchmarks" / "tiny" / f"{step}.tsv")
+        assert len(benchmark) == 1
+
+
+def test_generated_cells_are_counts_of_every_type(finished: Path) -> None:
+    cells = anndata.read_h5ad(finished / "results" / "tiny" / "cells.h5ad")
+    generated = anndata.read_h5ad(finished / "results" / "tiny" / "generated.h5ad")
+    assert list(generated.var_names) == list(cells.var_names)
+    assert generated.obs[keys.CELL_TYPE].value_counts().to_dict() == dict.fromkeys(TYPES, 30)
+    assert np.issubdtype(generated.X.dtype, np.integer)
+    assert generated.X.min() >= 0
+    assert generated.obsm[keys.LATENT].shape == (120, QUICK["encode"]["n_latent"] + 1)
+
+
+def test_every_file_says_where_it_comes_from(finished: Path) -> None:
+    for name, command in {
+        "cells": "prepare",
+        "latents": "encode",
+        "generated": "generate",
+        "branch_points": "analyse",
+    }.items():
+        uns = anndata.read_h5ad(finished / "results" / "tiny" / f"{name}.h5ad").uns
+        record = json.loads(uns[keys.PROVENANCE])
+        assert (record["command"], record["version"], record["seed"]) == (command, branchgen.__version__, 0)
+        assert QUICK[command].items() <= record["settings"].items() or command == "generate"
+
+
+def test_a_second_run_does_nothing(finished: Path) -> None:
+    run = snakemake("--directory", finished, "--configfile", finished / "config.yaml")
+    assert run.returncode == 0
+    assert "Nothing to be done" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "steps"),
+    [
+        pytest.param({"generate": {"n_cells": 31}}, {"generate", "evaluate", "plot"}, id="generate"),
+        pytest.param({"train": {"n_steps": 61}}, {"train", "generate", "analyse", "evaluate", "plot"}, id="train"),
+        pytest.param({"analyse": {"n_cells": 33}}, {"analyse"}, id="analyse"),
+        pytest.param({"evaluate": {"n_genes": 51}}, {"evaluate", "plot"}, id="evaluate"),
+        pytest.param({"prepare": {"n_genes": 100}}, set(STEPS), id="prepare"),
+        pytest.param({"plot": {"format": "png"}}, {"plot"}, id="plot"),
+        pytest.param({"device": "auto"}, set(), id="device"),
+    ],
+)
+def test_a_changed_setting_repeats_the_steps_it_concerns(finished: Path, changes: dict, steps: set[str]) -> None:
+    assert repeated(finished, **changes) == steps
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Folder with a copy of the package, to be changed."""
+    shutil.copytree(ROOT / "branchgen", tmp_path / "branchgen", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def repeated_with(package: Path, folder: Path) -> set[str]:
+    """Rules that a changed package repeats, by the inner Snakefile: the outer one stands beside the unchanged package."""
+    arguments = ("--directory", folder, "--configfile", folder / "config.yaml", "--dry-run")
+    return set(jobs(snakemake(*arguments, snakefile=ROOT / "workflow" / "Snakefile", package=package)))
+
+
+def test_a_new_version_repeats_the_steps_whose_code_has_changed(finished: Path, package: Path) -> None:
+    version = package / "branchgen" / "__init__.py"
+    version.write_text(version.read_text().replace(branchgen.__version__, "99.0.0"))
+    assert repeated_with(package, finished) == set()
+    module = package / "branchgen" / "commands" / "analyse.py"
+    module.write_text(module.read_text() + "\nCHANGED = True\n")
+    assert repeated_with(package, finished) == {"analyse"}
+
+
+def test_report_shows_every_figure_with_its_caption(finished: Path) -> None:
+    report = finished / "report.html"
+    run = snakemake("--directory", finished, "--configfile", finished / "config.yaml", "--report", report)
+    assert run.returncode == 0, run.stdout
+    text = report.read_text()
+    for figure in FIGURES:
+        assert f"figures/{figure}.svg" in text
+    for phrase in ("on the noise axis", "Denoising loss on held-out cells", "tree in diffusion time"):
+        assert phrase in text
+    assert "{{ snakemake" not in text
+
+
+def test_a_failing_step_leaves_one_sentence_and_no_file(dataset: Path) -> None:
+    datasets = {"wrong": {"source": "tiny.h5ad", "label_key": "celltype"}}
+    config = write_config(dataset, "wrong.yaml", datasets=datasets)
+    run = snakemake("--directory", dataset, "--configfile", config)
+    assert run.returncode != 0
+    log = (dataset / "logs" / "wrong" / "prepare.log").read_text()
+    assert "celltype" in log.splitlines()[-1]
+    assert log.splitlines()[-1].startswith("branchgen prepare: ")
+    assert "Traceback" not in log
+    assert not list((dataset / "results" / "wrong").glob("*"))
