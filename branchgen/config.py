@@ -151,7 +151,11 @@ class GenerateSettings(Section):
 class AnalyseSettings(Section):
     """Populations and genes of the branch points."""
 
-    n_cells: int = knob(256, "Cells of the population at every branch point.", low=2)
+    n_cells: int = knob(128, "Cells of every population at a branch point.", low=2)
+    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+    handover: Literal["transport", "identity"] = knob(
+        "transport", "How a sample enters a child branch: by the optimal-transport map of the moments, or as it is."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

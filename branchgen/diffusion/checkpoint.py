@@ -27,6 +27,7 @@ class Model:
     hierarchy: Hierarchy
     schedule: NoiseSchedule
     moments: BranchMoments
+    support: Mapping[str, Mapping[str, float | None]]
     class_counts: Mapping[str, int]
     codec: str
     genes: tuple[str, ...]
@@ -42,6 +43,7 @@ class Model:
             "hierarchy": self.hierarchy.to_list(),
             "schedule": self.schedule.to_dict(),
             "moments": self.moments.to_state(),
+            "support": {name: dict(values) for name, values in self.support.items()},
             "class_counts": dict(self.class_counts),
             "codec": self.codec,
             "genes": list(self.genes),
@@ -57,6 +59,7 @@ class Model:
             hierarchy=Hierarchy.from_list(state["hierarchy"]),
             schedule=NoiseSchedule.from_dict(state["schedule"]),
             moments=BranchMoments.from_state(state["moments"]),
+            support=state["support"],
             class_counts=state["class_counts"],
             codec=state["codec"],
             genes=tuple(state["genes"]),

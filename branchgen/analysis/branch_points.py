@@ -1,0 +1,172 @@
+"""What happens at a branch point: the populations there, their denoised profiles, and the genes that part below."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import scanpy as sc
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from torch import Tensor
+
+from branchgen.cells.codec import Codec
+from branchgen.cells.keys import BRANCH, CELL_TYPE, COUNTS, DENOISED, LATENT, SPLIT, TIME
+from branchgen.diffusion.handover import levels_at
+from branchgen.diffusion.sample import BLOCK, Passage, TreeSampler, descend
+from branchgen.hierarchy.moments import gaussian_divergence
+
+POPULATION = "population"
+"""obs: whose cells a population is, the parent's that reach the branch point or a child's that leave it."""
+
+
+@dataclass(frozen=True)
+class Population:
+    """Cells of a branch at a branch point: noised x_t and denoised E[x_0 | x_t], each (n_cells, d)."""
+
+    branch: str
+    name: str
+    time: float
+    noised: Tensor
+    denoised: Tensor
+
+
+def populations(sampler: TreeSampler, n_cells: int) -> Iterator[Population]:
+    """Populations at every branch point: the parent's, denoised by the parent, and each child's, by the child.
+
+    Row i of all populations descends from the same noise.
+    """
+    tree = sampler.hierarchy
+    blocks = [list(descend(sampler, block, tree.classes, "analyse")) for block in range(-(-n_cells // BLOCK))]
+
+    def gathered(position: int, *, leaving: bool) -> Tensor:
+        passages: list[Passage] = [passages[position] for passages in blocks]
+        return torch.cat([p.leaving if leaving else p.entering for p in passages])[:n_cells]
+
+    order = {passage.branch.name: number for number, passage in enumerate(blocks[0])}
+    for position in tree.branch_points:
+        branch = tree.branches[position]
+        members = [(branch.name, True), *((tree.branches[child].name, False) for child in tree.children[position])]
+        for name, leaving in members:
+            noised = gathered(order[name], leaving=leaving)
+            with torch.no_grad():
+                denoised = sampler.denoiser_of(name)(noised, branch.t_start)
+            yield Population(branch.name, name, branch.t_start, noised, denoised)
+
+
+def log_profile(codec: Codec, denoised: Tensor) -> NDArray[np.float32]:
+    """ln(1 + expected counts per 10⁴) of denoised latents, shape (n_cells, n_genes)."""
+    expected, _ = codec.decode(denoised)
+    return np.asarray(torch.log1p(expected * (1e4 / expected.sum(dim=1, keepdim=True))).cpu().numpy())
+
+
+def branch_point_cells(sampler: TreeSampler, codec: Codec, n_cells: int) -> AnnData:
+    """All populations as one AnnData, X the log-normalised expectation of their denoised profiles."""
+    found = list(populations(sampler, n_cells))
+    obs = pd.DataFrame(
+        {
+            BRANCH: pd.Categorical(np.repeat([p.branch for p in found], n_cells)),
+            POPULATION: pd.Categorical(np.repeat([p.name for p in found], n_cells)),
+            TIME: np.repeat([p.time for p in found], n_cells),
+        },
+        index=[
+            f"{p.branch} > {p.name}_{i}" if p.branch != p.name else f"{p.name}_{i}"
+            for p in found
+            for i in range(n_cells)
+        ],
+    )
+    cells = AnnData(
+        np.concatenate([log_profile(codec, p.denoised) for p in found]),
+        obs=obs,
+        var=pd.DataFrame(index=list(codec.genes)),
+    )
+    cells.obsm[LATENT] = np.concatenate([p.noised.float().cpu().numpy() for p in found])
+    cells.obsm[DENOISED] = np.concatenate([p.denoised.float().cpu().numpy() for p in found])
+    return cells
+
+
+def branch_point_table(
+    sampler: TreeSampler, support: Mapping[str, Mapping[str, float | None]], class_counts: Mapping[str, int]
+) -> pd.DataFrame:
+    """A row per branch point and child: time with its interval, support, divergence of the child (nats), classes."""
+    tree, moments = sampler.hierarchy, sampler.moments
+    rows = []
+    for position in tree.branch_points:
+        branch = tree.branches[position]
+        sigma = levels_at(sampler.schedule, branch.t_start)
+        noise = np.diag(sigma**2)
+        for child in tree.children[position]:
+            divergence = gaussian_divergence(
+                moments.mean[child],
+                moments.covariance[child] + noise,
+                moments.mean[position],
+                moments.covariance[position] + noise,
+            )
+            classes = tree.branches[child].classes
+            rows.append(
+                {
+                    "branch": branch.name,
+                    "child": tree.branches[child].name,
+                    "time": branch.t_start,
+                    "time_low": support[branch.name]["time_low"],
+                    "time_high": support[branch.name]["time_high"],
+                    "support": support[branch.name]["support"],
+                    "sigma": float(sigma.mean()),
+                    "divergence": float(divergence),
+                    "classes": list(classes),
+                    "n_train": sum(class_counts[name] for name in classes),
+                }
+            )
+    return pd.DataFrame(rows).astype({"support": float})
+
+
+def branch_gene_table(sampler: TreeSampler, branch_points: AnnData, cells: AnnData) -> pd.DataFrame:
+    """A row per branch point, child and gene: the child against its siblings.
+
+    Real training cells (Welch's t-test on log-normalised counts, Benjamini-Hochberg q-values within a child), and the
+    denoised profiles of the populations at the branch point: what is common there (hybrid) and what differs already.
+    """
+    tree = sampler.hierarchy
+    train = cells[cells.obs[SPLIT] == "train"]
+    normalised = AnnData(train.layers[COUNTS].astype(np.float32), obs=train.obs[[CELL_TYPE]].copy(), var=cells.var[[]])
+    sc.pp.normalize_total(normalised, target_sum=1e4)
+    sc.pp.log1p(normalised)
+    tables = []
+    for position in tree.branch_points:
+        branch = tree.branches[position].name
+        child_of = {
+            name: tree.branches[child].name
+            for child in tree.children[position]
+            for name in tree.branches[child].classes
+        }
+        below = normalised[normalised.obs[CELL_TYPE].isin(list(child_of))].copy()
+        below.obs["child"] = pd.Categorical([child_of[name] for name in below.obs[CELL_TYPE]])
+        sc.tl.rank_genes_groups(below, "child", method="t-test", n_genes=below.n_vars)
+        at_branch = branch_points[branch_points.obs[BRANCH] == branch]
+        profile = {
+            str(name): np.asarray(at_branch[rows].X).mean(axis=0)
+            for name, rows in at_branch.obs.groupby(POPULATION, observed=True).groups.items()
+        }
+        children = [tree.branches[child].name for child in tree.children[position]]
+        for child in children:
+            ranked = sc.get.rank_genes_groups_df(below, child).set_index("names").loc[below.var_names]
+            siblings = np.mean([profile[name] for name in children if name != child], axis=0)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "branch": branch,
+                        "child": child,
+                        "gene": below.var_names.astype(str),
+                        "log2_fold_change": ranked["logfoldchanges"].to_numpy(),
+                        "statistic": ranked["scores"].to_numpy(),
+                        "p_value": ranked["pvals"].to_numpy(),
+                        "q_value": ranked["pvals_adj"].to_numpy(),
+                        "hybrid": profile[branch],
+                        "difference_at_branch_point": profile[child] - siblings,
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame({"branch": [], "child": [], "gene": []})

@@ -1,0 +1,129 @@
+"""`branchgen derive`: latent coordinates to a hierarchy with branch times."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from anndata import AnnData
+
+from branchgen import files
+from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
+from branchgen.config import DeriveSettings
+from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.criteria import CRITERIA
+from branchgen.hierarchy.derive import derive, divergence_over_time, tree_of_levels
+from branchgen.hierarchy.moments import Moments
+from branchgen.hierarchy.newick import parse_newick, to_newick
+from branchgen.hierarchy.tree import Clade
+from branchgen.provenance import FORMAT_VERSION, provenance
+from branchgen.seeds import numpy_rng
+
+log = logging.getLogger(__name__)
+
+N_DIVERGENCE_TIMES = 51
+
+
+def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
+    """Derive the hierarchy from the training cells, or its times for a given tree."""
+    latents = files.read_artefact(arguments.latents, "encode")
+    require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
+    codec = files.read_provenance(latents, arguments.latents)["codec"]
+    train = latents[latents.obs[SPLIT] == "train"]
+    classes = list(train.obs[CELL_TYPE].cat.categories)
+    codes = train.obs[CELL_TYPE].cat.codes.to_numpy().astype(np.int64)
+    if settings.sigma_min >= settings.sigma_max:
+        raise BranchgenError(f"sigma_min {settings.sigma_min} must be below sigma_max {settings.sigma_max}")
+    mean, scale = train.obsm[LATENT].astype(float), train.obsm[LATENT_SCALE].astype(float)
+    schedule = NoiseSchedule.uniform(settings.sigma_min, settings.sigma_max, mean.shape[1])
+    shrinkage = float(mean.shape[1])
+    found = derive(
+        mean,
+        scale,
+        codes,
+        classes,
+        sigma=schedule.levels,
+        criterion=settings.criterion,
+        epsilon=settings.epsilon,
+        min_branch_span=settings.min_branch_span,
+        shrinkage=shrinkage,
+        n_bootstrap=settings.n_bootstrap,
+        rng=numpy_rng(arguments.seed, "derive", "bootstrap"),
+        tree=given_tree(arguments, train, classes),
+    )
+    record = {
+        "format_version": FORMAT_VERSION,
+        "codec": codec,
+        "classes": list(found.hierarchy.classes),
+        "branches": found.hierarchy.to_list(),
+        "schedule": schedule.to_dict(),
+        "shrinkage": shrinkage,
+        "support": {name: asdict(support) for name, support in found.support.items()},
+        "provenance": provenance(
+            "derive", settings.to_dict(), arguments.seed, {"latents": files.file_hash(arguments.latents)}
+        ),
+    }
+    moments = Moments.of_classes(mean, scale, codes, len(classes), shrinkage)
+    times = np.linspace(0, 1, N_DIVERGENCE_TIMES)
+    criterion = CRITERIA[settings.criterion](moments, schedule.levels, settings.epsilon)
+    a, b, values = divergence_over_time(criterion, len(classes), times)
+    names = np.array(classes)
+    divergence = pd.DataFrame(
+        {
+            "class_a": np.tile(names[a], len(times)),
+            "class_b": np.tile(names[b], len(times)),
+            "time": np.repeat(times, len(a)),
+            "sigma": np.repeat(schedule.levels(times).mean(axis=1), len(a)),
+            "divergence": values.ravel(),
+        }
+    )
+    outputs = (arguments.output_hierarchy, arguments.output_newick, arguments.output_divergence)
+    with files.written_together(*outputs) as (hierarchy_path, newick_path, divergence_path):
+        hierarchy_path.write_text(json.dumps(record, indent=1) + "\n")
+        newick_path.write_text(to_newick(found.hierarchy))
+        files.write_table(divergence, divergence_path)
+    log.info(
+        "%d classes, %d branches, %d branch points; sampling one cell of every class costs %.2f of that without a tree",
+        len(classes),
+        len(found.hierarchy.branches),
+        len(found.hierarchy.branch_points),
+        found.hierarchy.sharing(),
+    )
+
+
+def given_tree(arguments: argparse.Namespace, cells: AnnData, classes: Sequence[str]) -> Clade | None:
+    """The tree of a Newick file or of nested columns; None where it is to be derived."""
+    if arguments.newick is not None and arguments.levels is not None:
+        raise BranchgenError("--newick and --levels both give a tree; choose one")
+    if arguments.newick is not None:
+        path = Path(arguments.newick)
+        files.require_file(path)
+        try:
+            return parse_newick(path.read_text(), classes)
+        except (BranchgenError, UnicodeDecodeError) as error:
+            raise BranchgenError(f"{path}: {error}") from error
+    if arguments.levels is not None:
+        return tree_of_levels([level_values(cells, key, classes) for key in arguments.levels], classes)
+    return None
+
+
+def level_values(cells: AnnData, key: str, classes: Sequence[str]) -> list[str]:
+    """Value of a column for every class; each class must have one."""
+    require(cells, "the cells", obs=(key,))
+    column = cells.obs[key]
+    if column.isna().any():
+        raise BranchgenError(f"obs[{key!r}] has {int(column.isna().sum())} missing values; every cell needs its level")
+    values = column.astype(str).groupby(cells.obs[CELL_TYPE], observed=False).unique()
+    for name in classes:
+        if len(values[name]) != 1:
+            raise BranchgenError(
+                f"obs[{key!r}] is not nested above the classes: {name!r} has the values {', '.join(values[name])}"
+            )
+    return [str(values[name][0]) for name in classes]

@@ -1,0 +1,157 @@
+"""`branchgen train`: latent coordinates and a hierarchy to a model."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+
+from branchgen import files
+from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
+from branchgen.config import TrainSettings
+from branchgen.device import choose_device, describe
+from branchgen.diffusion.checkpoint import Model, require_same_codec
+from branchgen.diffusion.handover import BranchMoments
+from branchgen.diffusion.network import BranchedDenoiser, Shape
+from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.diffusion.train import TrainingData, TrainingState, class_weights, fit, history_columns
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.moments import Moments
+from branchgen.hierarchy.tree import Hierarchy
+from branchgen.progress import Progress
+from branchgen.provenance import FORMAT_VERSION, provenance, state_hash
+from branchgen.seeds import torch_generator
+
+log = logging.getLogger(__name__)
+
+
+def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
+    """Train, from the last checkpoint where there is one of the same inputs and settings."""
+    device = choose_device(arguments.device)
+    latents = files.read_artefact(arguments.latents, "encode")
+    require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
+    record = files.read_json(arguments.hierarchy)
+    encoded = files.read_provenance(latents, arguments.latents)
+    require_same_codec(record["codec"], encoded["codec"], str(arguments.hierarchy), str(arguments.latents))
+    hierarchy, schedule = Hierarchy.from_list(record["branches"]), NoiseSchedule.from_dict(record["schedule"])
+    classes = tuple(latents.obs[CELL_TYPE].cat.categories)
+    if set(classes) != set(hierarchy.classes):
+        raise BranchgenError(f"{arguments.hierarchy} has other classes than {arguments.latents}; derive it again")
+    log.info("running on %s", describe(device))
+
+    train, ref = (split_data(latents, split, classes, device) for split in ("train", "ref"))
+    weights = class_weights(train.codes, len(classes), settings.class_weighting)
+    moments = BranchMoments.pooled(
+        hierarchy,
+        classes,
+        Moments.of_classes(
+            train.mean.cpu().numpy().astype(float),
+            train.scale.cpu().numpy().astype(float),
+            train.codes,
+            len(classes),
+            record["shrinkage"],
+        ),
+        weights,
+    )
+    shape = Shape(
+        n_latent=train.mean.shape[1],
+        n_branches=len(hierarchy.branches),
+        n_hidden=settings.n_hidden,
+        n_blocks=settings.n_blocks,
+        n_head=settings.n_head,
+    )
+    network = BranchedDenoiser(shape, schedule, moments, torch_generator(arguments.seed, "train", "weights")).to(device)
+    state = TrainingState.begin(network, settings)
+    inputs = {
+        "latents": files.file_hash(arguments.latents),
+        "hierarchy": state_hash({name: record[name] for name in ("branches", "schedule", "codec")}),
+    }
+    folder = Path(arguments.checkpoints or f"{arguments.output_model}.checkpoints")
+    checkpoints = Checkpoints(folder, state_hash([inputs, settings.to_dict(), arguments.seed]))
+    if (found := checkpoints.load()) is not None:
+        state.restore(found)
+        log.info("resuming from step %d", state.step)
+    with Progress("train", settings.n_steps, state.step) as progress:
+        fit(
+            state,
+            hierarchy,
+            train,
+            ref,
+            weights,
+            settings,
+            arguments.seed,
+            save=checkpoints.save,
+            report=lambda step, loss, held_out: progress.to(step, f"loss {loss:.3f}, held-out {held_out:.3f}"),
+        )
+    log.info("stopped at step %d; best held-out loss %.4f at step %d", state.step, state.best_loss, state.best_step)
+    counts = np.bincount(train.codes, minlength=len(classes))
+    model = Model(
+        weights={name: value.cpu() for name, value in state.best.items()},
+        shape=shape,
+        hierarchy=hierarchy,
+        schedule=schedule,
+        moments=moments,
+        support=record["support"],
+        class_counts={name: int(count) for name, count in zip(classes, counts, strict=True)},
+        codec=encoded["codec"],
+        genes=tuple(encoded["genes"]),
+        provenance=provenance("train", settings.to_dict(), arguments.seed, inputs, step=state.best_step),
+    )
+    history = pd.DataFrame(history_columns(state.history))
+    with files.written_together(arguments.output_model, arguments.output_training) as (model_path, training_path):
+        files.write_state(model.to_state(), model_path)
+        files.write_table(history, training_path)
+    checkpoints.remove()
+
+
+def split_data(latents: AnnData, split: str, classes: tuple[str, ...], device: torch.device) -> TrainingData:
+    """Latents of one split on the device."""
+    cells = latents[latents.obs[SPLIT] == split]
+    if not cells.n_obs:
+        raise BranchgenError(f"the latents hold no cells of the {split} split; prepare and encode again")
+    return TrainingData(
+        mean=torch.from_numpy(np.asarray(cells.obsm[LATENT], dtype=np.float32)).to(device),
+        scale=torch.from_numpy(np.asarray(cells.obsm[LATENT_SCALE], dtype=np.float32)).to(device),
+        codes=cells.obs[CELL_TYPE].cat.set_categories(list(classes)).cat.codes.to_numpy().astype(np.int64),
+        classes=classes,
+    )
+
+
+class Checkpoints:
+    """The last checkpoint of one training, in a folder; others, of other inputs or settings, are replaced."""
+
+    def __init__(self, folder: Path, key: str) -> None:
+        self._folder = folder
+        self._path = folder / "checkpoint.pt"
+        self._key = key
+
+    def load(self) -> dict[str, Any] | None:
+        """State of the last checkpoint; None where there is none of this training."""
+        if not self._path.exists():
+            return None
+        try:
+            state = files.read_state(self._path, "checkpoint")
+        except BranchgenError as error:
+            log.warning("training begins anew: %s", error)
+            return None
+        if state["key"] != self._key:
+            log.info("training begins anew: %s is of other inputs or settings", self._path)
+            return None
+        return dict(state["training"])
+
+    def save(self, training: dict[str, Any]) -> None:
+        """Replace the checkpoint; an interruption leaves the one before."""
+        state = {"kind": "checkpoint", "format_version": FORMAT_VERSION, "key": self._key, "training": training}
+        with files.written_together(self._path) as (path,):
+            files.write_state(state, path)
+
+    def remove(self) -> None:
+        """Training is done."""
+        shutil.rmtree(self._folder, ignore_errors=True)
