@@ -21,7 +21,7 @@ LAYERS = (
     ("cells", "hierarchy"),
     ("diffusion",),
     ("analysis",),
-    ("files",),
+    ("files", "device", "progress"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -30,7 +30,7 @@ LAYERS = (
 STRANGERS = {("cells", "hierarchy"), ("hierarchy", "cells")}
 # Tools beside the layers, used by the workflow and the tests; no module imports them.
 BESIDE = {"fingerprint": set(), "schema": {"config"}}
-EDGE = ("files", "commands", "cli", "__main__")
+EDGE = ("files", "device", "progress", "commands", "cli", "__main__")
 
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}
@@ -95,6 +95,7 @@ def test_imports_go_down(path: Path, tree: ast.Module) -> None:
         if here in BESIDE:
             assert there in BESIDE[here]
             continue
+        assert there in LEVEL, f"{here} imports {name}, which is no layer"
         assert LEVEL[there] <= LEVEL[here], f"{here} imports {name} from above"
         assert (here, there) not in STRANGERS, f"{here} imports its stranger {name}"
         if here == "commands":

@@ -106,7 +106,7 @@ def package(tmp_path: Path) -> Path:
 
 
 def repeated_with(package: Path, folder: Path) -> set[str]:
-    """Rules that a changed package repeats, by the inner Snakefile: the outer one stands beside the unchanged package."""
+    """Rules that a changed package repeats; by the inner Snakefile, as the outer one is beside the package itself."""
     arguments = ("--directory", folder, "--configfile", folder / "config.yaml", "--dry-run")
     return set(jobs(snakemake(*arguments, snakefile=ROOT / "workflow" / "Snakefile", package=package)))
 
