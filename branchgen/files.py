@@ -114,7 +114,7 @@ class GrowingH5ad:
         self._stream = _RememberingStream(path)
         self._store = h5py.File(self._stream, "w")
         empty = sparse.csr_matrix((0, len(genes)), dtype="int32")
-        anndata.io.write_elem(self._store, "X", empty, dataset_kwargs={"maxshape": (None,), "compression": "gzip"})
+        anndata.io.write_elem(self._store, "X", empty, dataset_kwargs={"compression": "gzip"})
 
     def append(self, counts: csr_matrix) -> None:
         """Add cells (n_cells, n_genes)."""
