@@ -26,27 +26,35 @@ QUICK: dict[str, Any] = {
 }
 
 
-def snakemake(
-    *arguments: str | Path, snakefile: Path = ROOT / "Snakefile", package: Path | None = None
-) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake as a process of its own; stdout holds its messages, too.
+def command(*arguments: str | Path, snakefile: Path = ROOT / "Snakefile") -> list[str | Path]:
+    """Command line of Snakemake; one thread for every job, as tests share their machine."""
+    program = Path(sys.executable).parent / "snakemake"
+    return [program, "--snakefile", snakefile, "--cores", "2", "--max-threads", "1", *arguments]
 
-    The folder of this Python is taken off PATH: the workflow must find its commands in an environment that is not
-    activated. `package` is a folder with another copy of branchgen.
+
+def environment(package: Path | None = None) -> dict[str, str]:
+    """Variables of a user who has not activated the environment: the folder of this Python is not on PATH.
+
+    `package` is a folder with another copy of branchgen.
     """
     here = Path(sys.executable).parent
     path = os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder) != here)
-    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1"}
-    if package is not None:
-        environment["PYTHONPATH"] = str(package)
+    other = {} if package is None else {"PYTHONPATH": str(package)}
+    return {**os.environ, "PATH": path, **other}
+
+
+def snakemake(
+    *arguments: str | Path, snakefile: Path = ROOT / "Snakefile", package: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run Snakemake as a process of its own; stdout holds its messages, too."""
     return subprocess.run(
-        [here / "snakemake", "--snakefile", snakefile, "--cores", "2", *arguments],
+        command(*arguments, snakefile=snakefile),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         timeout=300,
         check=False,
-        env=environment,
+        env=environment(package),
     )
 
 

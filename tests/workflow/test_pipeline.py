@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import time
 from pathlib import Path
 
 import anndata
 import numpy as np
 import pandas as pd
 import pytest
-from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
+import torch
+from run_workflow import QUICK, ROOT, command, environment, jobs, snakemake, write_config
 
 import branchgen
 from branchgen.cells import keys
@@ -64,7 +69,7 @@ def test_generated_cells_are_counts_of_every_type(finished: Path) -> None:
 
 
 def test_every_file_says_where_it_comes_from(finished: Path) -> None:
-    for name, command in {
+    for name, step in {
         "cells": "prepare",
         "latents": "encode",
         "generated": "generate",
@@ -72,8 +77,8 @@ def test_every_file_says_where_it_comes_from(finished: Path) -> None:
     }.items():
         uns = anndata.read_h5ad(finished / "results" / "tiny" / f"{name}.h5ad").uns
         record = json.loads(uns[keys.PROVENANCE])
-        assert (record["command"], record["version"], record["seed"]) == (command, branchgen.__version__, 0)
-        assert QUICK[command].items() <= record["settings"].items() or command == "generate"
+        assert (record["command"], record["version"], record["seed"]) == (step, branchgen.__version__, 0)
+        assert QUICK[step].items() <= record["settings"].items() or step == "generate"
 
 
 def test_a_second_run_does_nothing(finished: Path) -> None:
@@ -142,3 +147,37 @@ def test_a_failing_step_leaves_one_sentence_and_no_file(dataset: Path) -> None:
     assert log.splitlines()[-1].startswith("branchgen prepare: ")
     assert "Traceback" not in log
     assert not list((dataset / "results" / "wrong").glob("*"))
+
+
+def test_training_that_was_killed_goes_on_to_the_same_model(dataset: Path) -> None:
+    train = {"n_steps": 200, "checkpoint_seconds": 0.0}
+    datasets = {"killed": {"source": "tiny.h5ad", "label_key": "cell_type"}}
+    config = write_config(dataset, "killed.yaml", datasets=datasets, train=train)
+    results, log = dataset / "results" / "killed", dataset / "logs" / "killed" / "train.log"
+    arguments = ("results/killed/model.pt", "--directory", dataset, "--configfile", config)
+    with (dataset / "killed.txt").open("w") as messages:
+        process = subprocess.Popen(
+            command(*arguments), env=environment(), start_new_session=True, stdout=messages, stderr=messages
+        )
+    while not (results / "checkpoints" / "checkpoint.pt").exists():
+        assert process.poll() is None, (dataset / "killed.txt").read_text()
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (results / "model.pt").exists()
+
+    assert snakemake("--directory", dataset, "--configfile", config, "--unlock").returncode == 0
+    run = snakemake(*arguments, "--rerun-incomplete")
+    assert run.returncode == 0, run.stdout
+    assert "resuming from step" in log.read_text()
+    resumed = torch.load(results / "model.pt", weights_only=True)["weights"]
+    losses = pd.read_parquet(results / "training.parquet")
+
+    run = snakemake(*arguments, "--forcerun", "train")
+    assert run.returncode == 0, run.stdout
+    assert "resuming" not in log.read_text()
+    straight = torch.load(results / "model.pt", weights_only=True)["weights"]
+    pd.testing.assert_frame_equal(pd.read_parquet(results / "training.parquet"), losses, check_exact=True)
+    assert losses["step"].max() == 200
+    assert resumed.keys() == straight.keys()
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
