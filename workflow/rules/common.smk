@@ -50,5 +50,5 @@ def dataset_flags(wildcards, keys):
 
 
 def memory_mb(floor):
-    """Megabytes for a job, by the size of its inputs and at least `floor`; more with every attempt."""
-    return lambda wildcards, input, attempt: attempt * max(floor, 4 * int(input.size_mb))
+    """Megabytes for a job: four times its inputs, at least `floor`; more with every attempt."""
+    return lambda wildcards, input, attempt: attempt * max(floor, 4 * sum(map(os.path.getsize, input)) // 10**6)
