@@ -15,6 +15,7 @@ from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Denoise
 
 _N_FREQUENCIES = 16
+_N_EMBEDDING = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ class ResidualBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(n_hidden)
         self.first = nn.Linear(n_hidden, n_hidden)
-        self.level = nn.Linear(n_hidden, n_hidden)
+        self.level = nn.Linear(_N_EMBEDDING, n_hidden)
         self.second = nn.Linear(n_hidden, n_hidden)
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(self.second.bias)
@@ -93,7 +94,7 @@ class BranchedDenoiser(nn.Module):
         self.register_buffer("centre", mean[0].clone())
         self.register_buffer("frequencies", 2.0 ** torch.linspace(-1, 4, _N_FREQUENCIES))
         self.enter = nn.Linear(shape.n_latent, h)
-        self.embed = nn.Linear(2 * _N_FREQUENCIES, h)
+        self.embed = nn.Linear(2 * _N_FREQUENCIES, _N_EMBEDDING)
         self.blocks = nn.ModuleList(ResidualBlock(h) for _ in range(shape.n_blocks))
         self.norm = nn.LayerNorm(h)
         self.heads = Heads(shape)

@@ -27,7 +27,7 @@ N_SEGMENTS = 64
 """Segments of a training batch: each holds cells of one branch."""
 N_BINS = 8
 """Bins of equal length in time in which held-out losses are reported."""
-MAX_VALIDATION = 2048
+MAX_VALIDATION = 1024
 """Largest number of cells of a split in a validation."""
 _WARMUP = 100
 
