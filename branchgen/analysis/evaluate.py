@@ -20,7 +20,8 @@ from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
 from branchgen.seeds import named_seed, numpy_rng
 
-SOURCES = ("floor", "train", "nb", "branchgen")
+FLOOR = "floor"
+SOURCES = (FLOOR, "train", "nb", "branchgen")
 """Rows of the table, all compared with test: holdout, training cells, negative binomials, and the generated cells."""
 ALL = "all"
 """Group of the metrics over all types."""
@@ -43,7 +44,7 @@ def evaluate(generated: AnnData, cells: AnnData, settings: EvaluateSettings, see
     n_test = test.n_per_type()
     rngs = {name: numpy_rng(seed, "evaluate", "nb", name) for name in n_test}
     sources = {
-        "floor": splits["holdout"],
+        FLOOR: splits["holdout"],
         "train": train,
         "nb": Cells(**dict(zip(("counts", "types"), draw_types(train.counts, train.types, n_test, rngs), strict=True))),
         "branchgen": made,
@@ -61,7 +62,7 @@ def evaluate(generated: AnnData, cells: AnnData, settings: EvaluateSettings, see
         if of_types:
             values["mmd_squared_by_type"] = _mean_over_types(of_types, n_real)
         # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-        values |= memory.metrics(real if source == "floor" else other, settings.max_cells)
+        values |= memory.metrics(real if source == FLOOR else other, settings.max_cells)
         rows += _rows(source, ALL, values, len(real))
         for name, value in of_types.items():
             rows += _rows(source, name, value, n_real[name])
@@ -106,7 +107,7 @@ def embed(generated: AnnData, cells: AnnData, settings: EvaluateSettings, seed: 
 
 
 _MEANING = {
-    "floor": "the holdout cells",
+    FLOOR: "the holdout cells",
     "train": "the training cells",
     "nb": "the training cells",
     "branchgen": "the generated cells",
