@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import CRITERIA, Criterion, Group, Sigma, merge_times
 from branchgen.hierarchy.moments import Array, Moments
-from branchgen.hierarchy.tree import Clade, Hierarchy
+from branchgen.hierarchy.tree import HORIZON, Clade, Hierarchy
 
 
 @dataclass(frozen=True)
@@ -131,8 +131,13 @@ def derive(
             times[clade.name].append(clade.time)
             found[clade.name] += frozenset(clade.classes) in clades
 
+    unbounded = {clade.name: clade.time for clade in timed(everything, shape, position).walk()}
+
     def support(name: str, time: float) -> Support:
-        low, high = np.quantile(times[name], [0.05, 0.95]) if n_bootstrap else (time, time)
+        # Where a time was moved to leave room for a branch, so is its interval.
+        bounds = (time if unbounded[name] < time else 0.0, time if unbounded[name] > time else HORIZON)
+        resampled = np.clip(times[name] or [time], *bounds)
+        low, high = np.quantile(resampled, [0.05, 0.95])
         share = found[name] / n_bootstrap if tree is None and n_bootstrap else None
         return Support(share, float(low), float(high))
 

@@ -62,6 +62,8 @@ def parse_newick(text: str, classes: Collection[str]) -> Clade:
 
     root = node()
     take(";")
+    if position < len(tokens):
+        raise BranchgenError(f"the Newick text is malformed: found {peek()!r} after its end; give one tree")
     leaves = list(root.classes)
     repeated = sorted({name for name in leaves if leaves.count(name) > 1})
     unknown = sorted(set(leaves) - set(classes))

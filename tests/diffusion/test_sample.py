@@ -1,0 +1,144 @@
+"""The tree recursion with exact denoisers, and what it must not depend on."""
+
+import numpy as np
+import pytest
+import torch
+
+from branchgen.diffusion.handover import BranchMoments, identity, levels_at, start, transport
+from branchgen.diffusion.sample import BLOCK, TreeSampler, allocate, branch_times, descend, sample_blocks
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.criteria import Fidelity
+from branchgen.hierarchy.derive import merge_by_criterion
+from branchgen.hierarchy.tree import Clade, Hierarchy
+from tests.oracle import GaussianMixtureTree, binary_tree
+
+
+def sampler_of(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str, solver: str = "dpmpp_2m") -> TreeSampler:
+    return TreeSampler(
+        hierarchy=hierarchy,
+        schedule=tree.schedule,
+        moments=tree.branch_moments(hierarchy),
+        denoiser_of=lambda name: tree.denoiser(hierarchy.node(name).classes),
+        solver=solver,
+        n_steps=20,
+        handover=handover,
+        seed=0,
+        like=torch.zeros(1, dtype=torch.float64),
+    )
+
+
+def derived(tree: GaussianMixtureTree, epsilon: float) -> Hierarchy:
+    criterion = Fidelity(tree.moments, tree.schedule.levels, epsilon)
+    return Hierarchy.from_clades(merge_by_criterion(criterion, tree.classes), 0.03)
+
+
+def samples(sampler: TreeSampler, n_cells: dict[str, int]) -> dict[str, np.ndarray]:
+    parts: dict[str, list[np.ndarray]] = {}
+    for name, _, latents, wanted in sample_blocks(sampler, n_cells):
+        parts.setdefault(name, []).append(latents[:wanted].numpy())
+    return {name: np.concatenate(blocks) for name, blocks in parts.items()}
+
+
+def errors(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str, n: int) -> tuple[float, float, float]:
+    """Largest error of a class mean in standard errors, smallest and largest variance ratio over classes."""
+    found = samples(sampler_of(tree, hierarchy, handover), dict.fromkeys(tree.classes, n))
+    deviations, ratios = [], []
+    for code, name in enumerate(tree.classes):
+        variance = np.diag(tree.moments.covariance[code]) + tree.schedule.sigma_min[0] ** 2
+        deviations.append(np.abs(found[name].mean(axis=0) - tree.moments.mean[code]) / np.sqrt(variance / n))
+        ratios.append(found[name].var(axis=0) / variance)
+    return float(np.max(deviations)), float(np.min(ratios)), float(np.max(ratios))
+
+
+def test_exact_denoisers_give_every_class_its_moments() -> None:
+    """12 leaves in 20 dimensions, 20 steps, derived times: means within 3 standard errors, variances within 5 %."""
+    tree = binary_tree(12, 20, separation=5.0)
+    deviation, low, high = errors(tree, derived(tree, 0.3), "transport", 32 * BLOCK)
+    assert deviation < 3
+    assert low > 0.95
+    assert high < 1.05
+
+
+def test_identity_fails_the_same_check_when_branches_part_too_early() -> None:
+    """At a budget of 3 nats a sample that enters its child as it is lands elsewhere; transport carries it over."""
+    tree = binary_tree(12, 20, separation=5.0)
+    deviation, _, high = errors(tree, derived(tree, 3.0), "identity", 2 * BLOCK)
+    assert deviation > 10
+    assert high > 1.5
+
+
+def test_grids_end_on_branch_points() -> None:
+    hierarchy = derived(binary_tree(12, 20, separation=5.0), 1.0)
+    for branch in hierarchy.branches:
+        times = branch_times(branch, 20)
+        assert times[0] == branch.t_end and times[-1] == branch.t_start
+        assert np.all(np.diff(times) < 0)
+    for name in hierarchy.classes:
+        steps = sum(len(branch_times(branch, 20)) - 1 for branch in hierarchy.path(name))
+        assert 18 <= steps <= 24
+
+
+@pytest.mark.parametrize("solver", ["dpmpp_2m", "sde"])
+def test_cells_do_not_depend_on_what_else_is_sampled(solver: str) -> None:
+    tree = binary_tree(5, 4)
+    sampler = sampler_of(tree, derived(tree, 1.0), "transport", solver)
+    everything = samples(sampler, dict.fromkeys(tree.classes, BLOCK + 40))
+    for name in tree.classes:
+        alone = samples(sampler, {name: 30})[name]
+        assert np.array_equal(alone, everything[name][:30])
+    tail = samples(sampler, {tree.classes[0]: BLOCK + 7})[tree.classes[0]]
+    assert np.array_equal(tail, everything[tree.classes[0]][: BLOCK + 7])
+
+
+def test_transport_matches_moments_exactly_and_identity_does_nothing() -> None:
+    rng = np.random.default_rng(0)
+    roots = rng.normal(size=(2, 6, 6))
+    moments = BranchMoments(rng.normal(size=(2, 6)), roots @ roots.transpose(0, 2, 1))
+    sigma = np.linspace(0.1, 2.0, 6)
+    x = rng.normal(size=(500, 6))
+    x = (x - x.mean(axis=0)) @ np.linalg.inv(np.linalg.cholesky(np.cov(x.T, bias=True)).T)
+    parent = moments.covariance[0] + np.diag(sigma**2)
+    x = torch.from_numpy(moments.mean[0] + x @ np.linalg.cholesky(parent).T)
+    carried = transport(moments, 0, 1, sigma)(x).numpy()
+    np.testing.assert_allclose(carried.mean(axis=0), moments.mean[1], atol=1e-10)
+    np.testing.assert_allclose(np.cov(carried.T, bias=True), moments.covariance[1] + np.diag(sigma**2), atol=1e-9)
+    assert torch.equal(identity(moments, 0, 1, sigma)(x), x)
+    # An optimal map is the gradient of a convex function: its matrix is symmetric and positive.
+    unit = transport(moments, 0, 1, sigma)(torch.eye(6, dtype=torch.float64)) - transport(moments, 0, 1, sigma)(
+        torch.zeros(6, 6, dtype=torch.float64)
+    )
+    torch.testing.assert_close(unit, unit.T)
+    assert torch.linalg.eigvalsh(unit).min() > 0
+
+
+def test_the_start_is_the_roots_own_gaussian() -> None:
+    tree = binary_tree(6, 4)
+    hierarchy = derived(tree, 1.0)
+    moments = tree.branch_moments(hierarchy)
+    noise = torch.from_numpy(np.random.default_rng(0).normal(size=(200_000, 4)))
+    x = start(moments, 0, noise, levels_at(tree.schedule, 1.0)).numpy()
+    np.testing.assert_allclose(np.cov(x.T), moments.covariance[0] + 100 * np.eye(4), atol=1.5)
+
+
+def test_passages_are_parents_first_and_connected() -> None:
+    tree = binary_tree(5, 4)
+    hierarchy = derived(tree, 1.0)
+    passages = {p.branch.name: p for p in descend(sampler_of(tree, hierarchy, "identity"), 0, tree.classes)}
+    assert next(iter(passages)) == "root"
+    for position, branch in enumerate(hierarchy.branches):
+        parent = hierarchy.parents[position]
+        if parent is not None:
+            assert torch.equal(passages[branch.name].entering, passages[hierarchy.branches[parent].name].leaving)
+
+
+def test_inner_branches_stand_for_their_classes_by_their_cells() -> None:
+    leaves = tuple(Clade(classes=(n,)) for n in "abc")
+    hierarchy = Hierarchy.from_clades(Clade(classes=("a", "b", "c"), children=leaves, time=0.5), 0.01)
+    counts = {"a": 100, "b": 50, "c": 1}
+    assert allocate({"root": 151}, hierarchy, counts) == counts
+    assert sum(allocate({"root": 17, "b": 2}, hierarchy, counts).values()) == 19
+    assert allocate({"c": 5}, hierarchy, counts) == {"a": 0, "b": 0, "c": 5}
+    with pytest.raises(BranchgenError, match="no class or branch is called 'd'"):
+        allocate({"d": 1}, hierarchy, counts)
+    with pytest.raises(BranchgenError, match="at least 0"):
+        allocate({"a": -1}, hierarchy, counts)

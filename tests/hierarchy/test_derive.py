@@ -1,0 +1,171 @@
+"""Hierarchies from data: known trees come back, and nothing depends on abundance or order."""
+
+import numpy as np
+import pytest
+
+from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.criteria import CRITERIA, Fidelity, merge_times
+from branchgen.hierarchy.derive import Derivation, derive, merge_by_criterion, tree_of_levels
+from branchgen.hierarchy.moments import Moments, gaussian_divergence
+from branchgen.hierarchy.newick import parse_newick
+from branchgen.hierarchy.tree import Clade
+
+D = 8
+SCHEDULE = NoiseSchedule.uniform(0.02, 10.0, D)
+CLASSES = ["B", "T", "NK", "Mono", "DC"]
+POSITIONS = {"B": (4, 1, 0), "T": (4, -1, 0.5), "NK": (4, -1, -0.5), "Mono": (-4, 0, 1), "DC": (-4, 0, -1)}
+KNOWN = [{"B", "T", "NK", "Mono", "DC"}, {"B", "T", "NK"}, {"T", "NK"}, {"Mono", "DC"}]
+
+
+def simulate(sizes: dict[str, int], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Isotropic Gaussian classes on a known tree: latents, zero scales, codes."""
+    rng = np.random.default_rng(seed)
+    latents, codes = [], []
+    for code, name in enumerate(CLASSES):
+        centre = np.zeros(D)
+        centre[:3] = POSITIONS[name]
+        latents.append(centre + 0.3 * rng.normal(size=(sizes[name], D)))
+        codes.append(np.full(sizes[name], code))
+    x = np.concatenate(latents)
+    return x, np.zeros_like(x), np.concatenate(codes)
+
+
+def derived(
+    data: tuple[np.ndarray, np.ndarray, np.ndarray],
+    classes: list[str] = CLASSES,
+    criterion: str = "fidelity",
+    tree: Clade | None = None,
+    epsilon: float = 1.0,
+) -> Derivation:
+    return derive(
+        *data,
+        classes,
+        sigma=SCHEDULE.levels,
+        criterion=criterion,
+        epsilon=epsilon,
+        min_branch_span=0.01,
+        shrinkage=float(D),
+        n_bootstrap=20,
+        rng=np.random.default_rng(1),
+        tree=tree,
+    )
+
+
+def inner(found: Derivation) -> list[set[str]]:
+    return [set(clade.classes) for clade in found.hierarchy.to_clade().walk() if clade.children]
+
+
+@pytest.mark.parametrize(("criterion", "epsilon"), [("fidelity", 0.3), ("similarity", 0.05)])
+def test_a_known_tree_comes_back_with_support(criterion: str, epsilon: float) -> None:
+    found = derived(simulate(dict.fromkeys(CLASSES, 200)), criterion=criterion, epsilon=epsilon)
+    assert sorted(map(sorted, inner(found))) == sorted(map(sorted, KNOWN))
+    assert all(support.support == 1 for support in found.support.values())
+    for name, support in found.support.items():
+        time = found.hierarchy.node(name).t_start
+        assert support.time_low - 0.02 <= time <= support.time_high + 0.02
+        assert support.time_low < support.time_high
+
+
+def test_abundance_does_not_matter() -> None:
+    """A class of 1 % keeps its place, and times hardly move: classes have equal weights."""
+    even = derived(simulate(dict.fromkeys(CLASSES, 300)))
+    skewed = derived(simulate({"B": 2000, "T": 30, "NK": 300, "Mono": 1500, "DC": 40}))
+    assert sorted(map(sorted, inner(skewed))) == sorted(map(sorted, inner(even)))
+    for a, b in [("B", "T"), ("T", "NK"), ("Mono", "DC"), ("B", "DC")]:
+        assert skewed.hierarchy.branch_point(a, b).t_start == pytest.approx(
+            even.hierarchy.branch_point(a, b).t_start, abs=0.03
+        )
+
+
+def test_order_of_classes_does_not_matter_and_inputs_stay() -> None:
+    x, scale, codes = simulate(dict.fromkeys(CLASSES, 50))
+    before = x.copy(), codes.copy()
+    first = derived((x, scale, codes))
+    order = [3, 0, 4, 2, 1]
+    renamed = np.argsort(order)[codes]
+    second = derived((x, scale, renamed), [CLASSES[i] for i in order])
+    assert [b.name for b in first.hierarchy.branches] == [b.name for b in second.hierarchy.branches]
+    assert [b.classes for b in first.hierarchy.branches] == [b.classes for b in second.hierarchy.branches]
+    for a, b in zip(first.hierarchy.branches, second.hierarchy.branches, strict=True):
+        assert a.t_start == pytest.approx(b.t_start, abs=1e-5)
+    assert (x == before[0]).all() and (codes == before[1]).all()
+
+
+def test_merge_time_is_in_closed_form_for_two_equal_gaussians() -> None:
+    """Two isotropic Gaussians ±δ of variance v: KL(child ‖ pooled) = ½ ln(1 + δ²/(v + σ²)), as traces cancel."""
+    delta, variance, epsilon = 2.0, 0.3, 0.05
+    mean = np.zeros((2, D))
+    mean[0, 0], mean[1, 0] = delta, -delta
+    moments = Moments(mean, np.stack([variance * np.eye(D)] * 2))
+    sigma = np.sqrt(delta**2 / np.expm1(2 * epsilon) - variance)
+    expected = np.log(sigma / 0.02) / np.log(10 / 0.02)
+    (time,) = merge_times(Fidelity(moments, SCHEDULE.levels, epsilon), [[(0,), (1,)]])
+    assert time == pytest.approx(expected, abs=1e-5)
+
+
+def test_every_criterion_falls_with_noise() -> None:
+    x, scale, codes = simulate(dict.fromkeys(CLASSES, 100))
+    moments = Moments.of_classes(x, scale, codes, len(CLASSES), float(D))
+    for make in CRITERIA.values():
+        criterion = make(moments, SCHEDULE.levels, 1.0)
+        sets = [[(0,), (3, 4)]] * 21
+        assert (np.diff(criterion.excess(sets, np.linspace(0, 1, 21))) <= 1e-12).all()
+
+
+def test_a_given_tree_gets_times_only() -> None:
+    data = simulate(dict.fromkeys(CLASSES, 100))
+    odd = parse_newick("(((B,Mono)odd,T),(NK,DC));", CLASSES)
+    found = derived(data, tree=odd)
+    clades = inner(found)
+    assert {"B", "Mono"} in clades or len(clades) < 4
+    assert all(support.support is None for support in found.support.values())
+    free = derived(data)
+    assert found.hierarchy.branch_point("B", "Mono").t_start > free.hierarchy.branch_point("T", "NK").t_start
+
+
+def test_levels_make_a_tree() -> None:
+    levels = [["L", "L", "L", "M", "M"], ["B", "TNK", "TNK", "M", "M"]]
+    tree = tree_of_levels(levels, CLASSES)
+    clades = {frozenset(clade.classes): clade.name for clade in tree.walk() if clade.children}
+    assert clades[frozenset({"T", "NK"})] == "TNK"
+    assert clades[frozenset({"B", "T", "NK"})] == "L"
+    assert frozenset({"Mono", "DC"}) in clades
+    with pytest.raises(BranchgenError, match="at least one column"):
+        tree_of_levels([], CLASSES)
+
+
+def test_moments_shrink_small_classes_and_count_posterior_variance() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(400, 3)) * [1.0, 2.0, 0.5]
+    codes = np.repeat([0, 1], [390, 10])
+    scale = np.full_like(x, 0.5)
+    raw = Moments.of_classes(x, scale, codes, 2, 0.0)
+    np.testing.assert_allclose(raw.covariance[0], np.cov(x[:390].T) + 0.25 * np.eye(3))
+    shrunk = Moments.of_classes(x, scale, codes, 2, 10.0)
+    np.testing.assert_allclose(shrunk.covariance[1], raw.covariance[1] / 2 + raw.covariance.mean(axis=0) / 2)
+
+
+def test_pooled_moments_are_those_of_the_mixture() -> None:
+    rng = np.random.default_rng(0)
+    mean, roots = rng.normal(size=(3, 4)), rng.normal(size=(3, 4, 4))
+    moments = Moments(mean, roots @ roots.transpose(0, 2, 1))
+    weights = np.array([0.2, 0.5, 0.3])
+    pooled_mean, pooled = moments.pooled([0, 1, 2], weights)
+    second = sum(w * (s + np.outer(m, m)) for w, m, s in zip(weights, moments.mean, moments.covariance, strict=True))
+    np.testing.assert_allclose(pooled, second - np.outer(pooled_mean, pooled_mean), atol=1e-12)
+
+
+def test_gaussian_divergence_against_known_values() -> None:
+    zero, one = np.zeros(1), np.eye(1)
+    assert gaussian_divergence(zero, one, zero, one) == pytest.approx(0)
+    assert gaussian_divergence(zero + 1, one, zero, one) == pytest.approx(0.5)
+    assert gaussian_divergence(zero, 4 * one, zero, one) == pytest.approx((4 - 1 - np.log(4)) / 2)
+
+
+def test_merging_does_not_invert_times() -> None:
+    x, scale, codes = simulate(dict.fromkeys(CLASSES, 30), seed=3)
+    moments = Moments.of_classes(x, scale, codes, len(CLASSES), float(D))
+    tree = merge_by_criterion(Fidelity(moments, SCHEDULE.levels, 0.5), CLASSES)
+    for clade in tree.walk():
+        assert all(child.time <= clade.time for child in clade.children)
