@@ -7,6 +7,7 @@ workflow and config/README.md say the same, held together by tests.
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,8 @@ def _check(section: str, knob_: dataclasses.Field[Any], hint: Any, value: Any) -
         value = float(value)
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         raise BranchgenError(f"{where} is {value!r}; it must be of type {hint.__name__}")
+    if hint is float and not math.isfinite(value):
+        raise BranchgenError(f"{where} is {value}; it must be a finite number")
     low, high = knob_.metadata["low"], knob_.metadata["high"]
     if (low is not None and value < low) or (high is not None and value > high):
         bounds = f"at least {low}" if high is None else f"at most {high}" if low is None else f"in [{low}, {high}]"

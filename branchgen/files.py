@@ -111,7 +111,7 @@ class GrowingH5ad:
         from scipy import sparse
 
         self._genes = genes
-        self._stream = _RememberingStream(path)
+        self._stream = _PatientStream(path)
         self._store = h5py.File(self._stream, "w")
         empty = sparse.csr_matrix((0, len(genes)), dtype="int32")
         anndata.io.write_elem(self._store, "X", empty, dataset_kwargs={"compression": "gzip"})
@@ -150,18 +150,21 @@ class GrowingH5ad:
             self._stream.raise_error()
 
 
-class _RememberingStream(io.FileIO):
+class _PatientStream(io.FileIO):
     """A file that HDF5 believes always to be written: HDF5 does not survive a failing write.
 
-    The first error is kept, and raised by `raise_error` where it can be dealt with.
+    The first error is kept, for `raise_error` where it can be dealt with; from then on writes are held in memory, so
+    that HDF5 reads what it wrote and comes to its end.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path, "w+")
         self._error: OSError | None = None
+        self._held: list[tuple[int, bytes]] = []
 
     def write(self, data: ReadableBuffer, /) -> int:
         view = memoryview(data)
+        start = self.tell()
         if self._error is None:
             try:
                 written = 0
@@ -169,16 +172,31 @@ class _RememberingStream(io.FileIO):
                     written += super().write(view[written:])
             except OSError as error:
                 self._error = error
+        if self._error is not None:
+            self._held.append((start, bytes(view)))
+            self.seek(start + view.nbytes)
         return view.nbytes
 
     def readinto(self, data: WriteableBuffer, /) -> int:
-        # What was never written reads as zeros, so that HDF5 can go on to its end after an error.
         view = memoryview(data)
+        start = self.tell()
         found = super().readinto(view) or 0
-        if self._error is not None:
-            view[found:] = bytes(view.nbytes - found)
-            return view.nbytes
-        return found
+        view[found:] = bytes(view.nbytes - found)  # beyond the end are zeros, as in HDF5's own drivers
+        for position, held in self._held:
+            first, last = max(start, position), min(start + view.nbytes, position + len(held))
+            if first < last:
+                view[first - start : last - start] = held[first - position : last - position]
+        self.seek(start + view.nbytes)
+        return view.nbytes
+
+    def truncate(self, size: int | None = None, /) -> int:
+        length = self.tell() if size is None else size
+        if self._error is None:
+            try:
+                return super().truncate(length)
+            except OSError as error:
+                self._error = error
+        return length
 
     def raise_error(self) -> None:
         """Raise the first error of a write, if there was one."""
@@ -203,6 +221,8 @@ def read_provenance(cells: AnnData, path: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads(cells.uns["branchgen"])
     except (TypeError, ValueError) as error:
         raise BranchgenError(f"uns['branchgen'] of {path} is not a record that branchgen wrote") from error
+    if not isinstance(record, dict):
+        raise BranchgenError(f"uns['branchgen'] of {path} is not a record that branchgen wrote")
     check_format(record.get("format_version"), str(path))
     return record
 

@@ -28,6 +28,8 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
     if tuple(map(str, cells.var_names)) != model.genes:
         raise BranchgenError(f"{arguments.cells} has other genes than {arguments.model}; train on these cells")
+    if set(cells.obs[CELL_TYPE][cells.obs[SPLIT] == "train"]) != set(model.hierarchy.classes):
+        raise BranchgenError(f"{arguments.cells} has other classes than {arguments.model}; train on these cells")
     log.info("running on %s", describe(device))
     sampler = model.sampler(
         device, solver="dpmpp_2m", n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed

@@ -110,20 +110,24 @@ def given_tree(arguments: argparse.Namespace, cells: AnnData, classes: Sequence[
         except (BranchgenError, UnicodeDecodeError) as error:
             raise BranchgenError(f"{path}: {error}") from error
     if arguments.levels is not None:
-        return tree_of_levels([level_values(cells, key, classes) for key in arguments.levels], classes)
+        source = str(arguments.latents)
+        return tree_of_levels([level_values(cells, key, classes, source) for key in arguments.levels], classes)
     return None
 
 
-def level_values(cells: AnnData, key: str, classes: Sequence[str]) -> list[str]:
+def level_values(cells: AnnData, key: str, classes: Sequence[str], source: str) -> list[str]:
     """Value of a column for every class; each class must have one."""
-    require(cells, "the cells", obs=(key,))
+    require(cells, source, obs=(key,))
     column = cells.obs[key]
     if column.isna().any():
-        raise BranchgenError(f"obs[{key!r}] has {int(column.isna().sum())} missing values; every cell needs its level")
+        raise BranchgenError(
+            f"obs[{key!r}] of {source} has {int(column.isna().sum())} missing values; every cell needs its level"
+        )
     values = column.astype(str).groupby(cells.obs[CELL_TYPE], observed=False).unique()
     for name in classes:
         if len(values[name]) != 1:
             raise BranchgenError(
-                f"obs[{key!r}] is not nested above the classes: {name!r} has the values {', '.join(values[name])}"
+                f"obs[{key!r}] of {source} is not nested above the classes: {name!r} has {len(values[name])} values, "
+                f"such as {' and '.join(values[name][:2])}; give a column with one value for every class"
             )
     return [str(values[name][0]) for name in classes]

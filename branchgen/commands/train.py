@@ -38,9 +38,15 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     latents = files.read_artefact(arguments.latents, "encode")
     require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
     record = files.read_json(arguments.hierarchy)
+    for name in ("branches", "codec", "schedule", "shrinkage", "support"):
+        if name not in record:
+            raise BranchgenError(f"{arguments.hierarchy} has no {name!r}; derive it again")
     encoded = files.read_provenance(latents, arguments.latents)
     require_same_codec(record["codec"], encoded["codec"], str(arguments.hierarchy), str(arguments.latents))
-    hierarchy, schedule = Hierarchy.from_list(record["branches"]), NoiseSchedule.from_dict(record["schedule"])
+    try:
+        hierarchy, schedule = Hierarchy.from_list(record["branches"]), NoiseSchedule.from_dict(record["schedule"])
+    except BranchgenError as error:
+        raise BranchgenError(f"{arguments.hierarchy}: {error}; derive it again") from error
     classes = tuple(latents.obs[CELL_TYPE].cat.categories)
     if set(classes) != set(hierarchy.classes):
         raise BranchgenError(f"{arguments.hierarchy} has other classes than {arguments.latents}; derive it again")

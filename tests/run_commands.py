@@ -1,0 +1,64 @@
+"""The commands on a small data set with quick settings: every file under one name in one folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from branchgen.cli import COMMANDS
+
+FILES = {
+    "cells": "cells.h5ad",
+    "codec": "codec.pt",
+    "latents": "latents.h5ad",
+    "hierarchy": "hierarchy.json",
+    "newick": "hierarchy.nwk",
+    "divergence": "divergence.parquet",
+    "model": "model.pt",
+    "training": "training.parquet",
+    "generated": "generated.h5ad",
+    "branch-points": "branch_points.h5ad",
+    "table": "branch_points.parquet",
+    "genes": "branch_genes.parquet",
+}
+"""Name of every file by its flag."""
+SOURCE = "source.h5ad"
+"""Name of the simulated cells."""
+
+SETTINGS: dict[str, dict[str, object]] = {
+    "prepare": {"label_key": "cell_type"},
+    "encode": {"device": "cpu", "codec": "pca", "n_latent": 6},
+    "derive": {"n_bootstrap": 5},
+    "train": {
+        "device": "cpu",
+        "n_hidden": 32,
+        "n_blocks": 1,
+        "n_head": 16,
+        "n_steps": 40,
+        "batch_size": 128,
+        "validate_every": 20,
+    },
+    "generate": {"device": "cpu", "n_steps": 6, "n_cells": 20},
+    "analyse": {"device": "cpu", "n_steps": 6, "n_cells": 16},
+}
+"""Quick settings of every command, in the order in which they run."""
+
+
+def command_line(command: str, folder: Path, output: Path | None = None, **changes: object) -> list[str]:
+    """Arguments of a command that reads from a folder and writes to it, or to another.
+
+    A change replaces a setting or an input, is a further option, or (None) leaves one out; a list gives many values.
+    """
+    about = COMMANDS[command]
+    files = {flag: folder / FILES[flag] for flag in about.inputs}
+    if command == "prepare":
+        files["source"] = folder / SOURCE
+    values = {**{flag.replace("-", "_"): path for flag, path in files.items()}, **SETTINGS[command], **changes}
+    line = [command]
+    for flag in about.outputs:
+        line += [f"--output-{flag}", str((output or folder) / FILES[flag])]
+    for name, value in values.items():
+        if value is not None:
+            # One text, so that a negative number is not taken for a flag.
+            flag = f"--{name.replace('_', '-')}"
+            line += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+    return line
