@@ -1,0 +1,142 @@
+"""Codecs: what they promise about latents, counts and independence, on counts from a known low-rank model."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import sparse
+
+from branchgen.cells.autoencoder import NegativeBinomialAutoencoder, negative_log_likelihood
+from branchgen.cells.codec import Body, Codec, standardised
+from branchgen.cells.principal import PrincipalComponents
+from branchgen.config import EncodeSettings
+from branchgen.errors import BranchgenError
+
+N_GENES, DISPERSION = 60, 5.0
+GENES = tuple(f"g{i}" for i in range(N_GENES))
+SETTINGS = EncodeSettings(n_latent=4, n_hidden=32, max_epochs=40, learning_rate=3e-3)
+
+
+def expected_counts(n_cells: int, seed: int) -> np.ndarray:
+    """Rates from a two-dimensional latent space and log-normal library sizes."""
+    rng = np.random.default_rng(seed)
+    loadings = np.random.default_rng(99).normal(size=(2, N_GENES))
+    profile = np.exp(rng.normal(size=(n_cells, 2)) @ loadings * 0.7)
+    library = np.exp(rng.normal(7.0, 0.4, n_cells))
+    return profile / profile.sum(axis=1, keepdims=True) * library[:, None]
+
+
+def counts_of(rates: np.ndarray, seed: int) -> sparse.csr_matrix:
+    rng = np.random.default_rng(seed)
+    return sparse.csr_matrix(rng.poisson(rng.gamma(DISPERSION, rates / DISPERSION)).astype(np.int32))
+
+
+TRAIN, REF = (counts_of(expected_counts(n, seed), seed) for n, seed in ((900, 1), (200, 2)))
+
+
+@pytest.fixture(scope="module", params=["nb", "pca"])
+def codec(request: pytest.FixtureRequest) -> Codec:
+    body: Body
+    if request.param == "nb":
+        cpu = torch.device("cpu")
+        body = NegativeBinomialAutoencoder.fit(TRAIN, REF, SETTINGS, 0, cpu, lambda *_: None)
+    else:
+        body = PrincipalComponents.fit(TRAIN, 4, 0)
+    return standardised(request.param, GENES, body, TRAIN, torch.zeros(1))
+
+
+def test_latents_are_standardised_and_end_with_the_library_size(codec: Codec) -> None:
+    mean, scale = codec.encode(TRAIN)
+    assert mean.dtype == scale.dtype == np.float32
+    assert mean.shape == scale.shape == (900, 5)
+    np.testing.assert_allclose(mean.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose((mean**2 + scale**2).mean(axis=0), 1, atol=2e-3)
+    library = np.log(np.asarray(TRAIN.sum(axis=1)).ravel())
+    assert np.corrcoef(mean[:, -1], library)[0, 1] == pytest.approx(1, abs=1e-5)
+    assert (scale[:, -1] == 0).all()
+
+
+def test_decoding_recovers_held_out_rates(codec: Codec) -> None:
+    """Better than the mean profile by far, for cells the codec has not seen."""
+    rates = expected_counts(300, 3)
+    counts = counts_of(rates, 3)
+    mean, _ = codec.encode(counts)
+    expected, _ = codec.decode(torch.from_numpy(mean))
+    library = np.asarray(counts.sum(axis=1))
+    np.testing.assert_allclose(expected.sum(dim=1).numpy(), library.ravel(), rtol=2e-3)
+    truth = np.log1p(rates / rates.sum(axis=1, keepdims=True) * 1e4)
+    found = np.log1p(expected.numpy() / library * 1e4)
+    flat = truth.mean(axis=0)
+    assert ((found - truth) ** 2).mean() < 0.15 * ((flat - truth) ** 2).mean()
+
+
+def test_a_cell_is_encoded_and_decoded_alone(codec: Codec) -> None:
+    mean, scale = codec.encode(TRAIN[:50])
+    alone = codec.encode(TRAIN[7])
+    np.testing.assert_allclose(alone[0][0], mean[7], atol=1e-4)
+    np.testing.assert_allclose(alone[1][0], scale[7], atol=1e-4)
+    rates = codec.decode(torch.from_numpy(mean))[0]
+    torch.testing.assert_close(codec.decode(torch.from_numpy(mean[7:8]))[0][0], rates[7], rtol=1e-4, atol=1e-4)
+
+
+def test_drawn_counts_are_integers_with_the_right_moments(codec: Codec) -> None:
+    mean, _ = codec.encode(TRAIN[:1])
+    latents = torch.from_numpy(np.repeat(mean, 20_000, axis=0))
+    drawn = codec.draw_counts(latents, np.random.default_rng(0))
+    assert drawn.dtype == np.int32
+    expected, dispersion = (part[0].numpy().astype(float) for part in codec.decode(latents[:1]))
+    dense = drawn.toarray().astype(float)
+    variance = expected + expected**2 / dispersion
+    assert (np.abs(dense.mean(axis=0) - expected) / np.sqrt(variance / len(dense))).max() < 5
+    common = expected > 5
+    np.testing.assert_allclose(dense.var(axis=0)[common], variance[common], rtol=0.12)
+    again = codec.draw_counts(latents, np.random.default_rng(0))
+    assert (drawn != again).nnz == 0
+
+
+def test_state_round_trip_and_hash(codec: Codec) -> None:
+    state = codec.to_state()
+    again = Codec.from_state(state)
+    assert again.to_state()["hash"] == state["hash"]
+    latents = torch.from_numpy(codec.encode(REF)[0])
+    assert torch.equal(again.decode(latents)[0], codec.decode(latents)[0])
+    changed = {**state, "spread": state["spread"] * 1.001}
+    with pytest.raises(BranchgenError, match="does not fit its hash"):
+        Codec.from_state(changed)
+
+
+def test_the_autoencoder_keeps_the_weights_that_are_best_held_out() -> None:
+    losses: list[float] = []
+    few = TRAIN[:60]
+    settings = EncodeSettings(n_latent=4, n_hidden=64, max_epochs=60, patience=5, learning_rate=1e-2, weight_decay=0)
+    cpu = torch.device("cpu")
+    model = NegativeBinomialAutoencoder.fit(few, REF, settings, 0, cpu, lambda _, __, ref: losses.append(ref))
+    assert len(losses) < 60
+    assert losses[-1] > min(losses)
+    assert len(losses) - 1 - int(np.argmin(losses)) == 5
+    assert model._held_out(REF, settings, 0) == pytest.approx(min(losses), rel=1e-6)
+
+
+def test_the_same_seed_gives_the_same_codec() -> None:
+    settings = EncodeSettings(n_latent=3, n_hidden=16, max_epochs=2)
+    cpu = torch.device("cpu")
+    states = [
+        NegativeBinomialAutoencoder.fit(TRAIN[:200], REF, settings, seed, cpu, lambda *_: None).state_dict()
+        for seed in (0, 0, 1)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    assert not torch.equal(states[0]["profile.weight"], states[2]["profile.weight"])
+
+
+def test_likelihood_is_the_negative_binomials() -> None:
+    from scipy.stats import nbinom
+
+    counts = torch.tensor([[0.0, 3.0, 40.0]], dtype=torch.float64)
+    mean, theta = torch.tensor([[0.5, 2.0, 30.0]]).double(), torch.tensor([[0.3, 5.0, 2.0]]).double()
+    exact = nbinom.logpmf(counts.numpy(), theta.numpy(), (theta / (theta + mean)).numpy()).sum()
+    found = -float(negative_log_likelihood(counts, mean, theta)) - float(torch.lgamma(counts + 1).sum())
+    assert found == pytest.approx(exact)
+
+
+def test_more_components_than_cells_allow_are_refused() -> None:
+    with pytest.raises(BranchgenError, match="n_latent is 10; pca needs fewer than the 8 training cells"):
+        PrincipalComponents.fit(TRAIN[:8], 10, 0)

@@ -1,0 +1,88 @@
+"""The branched denoiser: heads are isolated, cells independent, preconditioning in closed form."""
+
+import numpy as np
+import pytest
+import torch
+
+from branchgen.diffusion.handover import BranchMoments
+from branchgen.diffusion.network import BranchedDenoiser, Shape
+from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.diffusion.train import denoising_loss
+from branchgen.seeds import torch_generator
+
+D, N_BRANCHES = 5, 4
+SHAPE = Shape(n_latent=D, n_branches=N_BRANCHES, n_hidden=16, n_blocks=2, n_head=8)
+SCHEDULE = NoiseSchedule.uniform(0.02, 10.0, D)
+
+
+def network() -> BranchedDenoiser:
+    rng = np.random.default_rng(0)
+    variance = rng.uniform(0.2, 2.0, (N_BRANCHES, D))
+    moments = BranchMoments(rng.normal(size=(N_BRANCHES, D)), np.stack([np.diag(v) for v in variance]))
+    net = BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(0, "weights"))
+    with torch.no_grad():  # heads and blocks start at zero; here they must matter
+        for weight in net.parameters():
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch_generator(0, "more", len(weight))))
+    return net
+
+
+def test_only_the_batchs_heads_get_gradients() -> None:
+    net = network()
+    z = torch.randn((2, 3, D), generator=torch_generator(0))
+    t = torch.rand((2, 3), generator=torch_generator(1))
+    denoising_loss(net, z, t, torch.tensor([2, 0]), torch.randn(z.shape, generator=torch_generator(2))).sum().backward()
+    for weight in net.heads.parameters():
+        assert weight.grad is not None
+        touched = weight.grad.flatten(1).abs().sum(dim=1) > 0
+        assert touched.tolist() == [True, False, True, False]
+    assert all(w.grad is not None and w.grad.abs().sum() > 0 for w in net.blocks.parameters())
+
+
+def test_a_cell_does_not_depend_on_its_neighbours_or_segment() -> None:
+    net = network()
+    x, t = torch.randn((3, 4, D), generator=torch_generator(0)), torch.rand((3, 4), generator=torch_generator(1))
+    branch = torch.tensor([1, 3, 1])
+    together = net(x, t, branch)
+    other = x.clone()
+    other[0, 1:] += 1
+    torch.testing.assert_close(net(other, t, branch)[0, 0], together[0, 0])
+    for segment in range(3):
+        for row in range(4):
+            alone = net(x[segment, row][None, None], t[segment, row][None, None], branch[segment : segment + 1])
+            torch.testing.assert_close(alone[0, 0], together[segment, row])
+    torch.testing.assert_close(net.denoiser(3)(x[1], float(t[1, 0]))[0], together[1, 0])
+
+
+def test_an_untrained_network_is_the_best_linear_denoiser_of_each_coordinate() -> None:
+    """With F = 0, D = m + v/(v + σ²) (x − m): the exact denoiser of a Gaussian with independent coordinates."""
+    rng = np.random.default_rng(0)
+    variance = rng.uniform(0.2, 2.0, (N_BRANCHES, D))
+    mean = rng.normal(size=(N_BRANCHES, D))
+    moments = BranchMoments(mean, np.stack([np.diag(v) for v in variance]))
+    net = BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(0))
+    x = torch.randn((6, D), generator=torch_generator(1))
+    for t in (0.0, 0.4, 1.0):
+        sigma = SCHEDULE.levels(np.array([t]))[0]
+        expected = mean[2] + variance[2] / (variance[2] + sigma**2) * (x.numpy() - mean[2])
+        np.testing.assert_allclose(net.denoiser(2)(x, t).detach().numpy(), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
+def test_the_targets_of_a_gaussian_have_unit_loss(t: float) -> None:
+    """E (z − D)² / c_out² = 1 for every noise level where D is the linear denoiser."""
+    moments = BranchMoments(np.zeros((1, D)), np.eye(D)[None] * 0.7)
+    net = BranchedDenoiser(Shape(**{**SHAPE.to_dict(), "n_branches": 1}), SCHEDULE, moments, torch_generator(0))
+    z = 0.7**0.5 * torch.randn((1, 40_000, D), generator=torch_generator(1))
+    loss = denoising_loss(
+        net, z, torch.full((1, 40_000), t), torch.tensor([0]), torch.randn(z.shape, generator=torch_generator(2))
+    )
+    assert float(loss.mean().detach()) == pytest.approx(1, abs=0.02)
+
+
+def test_weights_come_from_the_generator() -> None:
+    moments = BranchMoments(np.zeros((4, D)), np.stack([np.eye(D)] * 4))
+    one, two, other = (BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(s)) for s in (0, 0, 1))
+    for a, b, c in zip(one.parameters(), two.parameters(), other.parameters(), strict=True):
+        assert torch.equal(a, b)
+        assert a.std() == 0 or not torch.equal(a, c) or not a.any() or bool((a == 1).all())
+    assert not torch.equal(one.enter.weight, other.enter.weight)
