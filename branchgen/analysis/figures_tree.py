@@ -70,7 +70,7 @@ def tree_figure(
     _draw_noise_axis(axes, schedule)
     keys = [
         Line2D([], [], marker="o", ls="", ms=4, mfc="white", mec=DARK, label="branch point, with its support (%)"),
-        Line2D([], [], color=PALE, lw=4, label="5th to 95th percentile over resampled cells"),
+        Line2D([], [], color=PALE, lw=4, solid_capstyle="butt", label="5th to 95th percentile over resampled cells"),
     ]
     figure.legend(handles=keys, loc="outside lower left", ncols=2)
     return figure

@@ -1,0 +1,269 @@
+"""The protocol and what it finds: real cells at the floor, and each kind of fake caught by the metric meant for it."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import pandas as pd
+import pytest
+from anndata import AnnData
+from scipy import sparse
+from simulate import simulate_cells
+
+from branchgen.analysis import evaluate as evaluation
+from branchgen.analysis import two_sample
+from branchgen.analysis.evaluate import ALL, FLOOR, SOURCES, embed, evaluate
+from branchgen.analysis.metrics import METRICS, MIN_CELLS_PER_TYPE
+from branchgen.config import EvaluateSettings
+from branchgen.errors import BranchgenError
+
+SETTINGS = EvaluateSettings(n_genes=100, n_components=20)
+FEW_TREES = 25  # of the random forest, which takes most of the time
+SHARES = {"train": 0.4, "ref": 0.1, "test": 0.15, "holdout": 0.15, "spare": 0.2}
+
+
+def with_splits(cells: AnnData, seed: int = 0) -> AnnData:
+    """Simulated cells with the slots of prepared ones, and a spare split that no split of the contract knows."""
+    cells = cells.copy()
+    cells.layers["counts"] = sparse.csr_matrix(cells.X, dtype=np.int32)
+    rng = np.random.default_rng(seed)
+    split = np.empty(cells.n_obs, dtype=object)
+    for name in cells.obs["cell_type"].cat.categories:
+        rows = rng.permutation(np.flatnonzero(cells.obs["cell_type"] == name))
+        cuts = np.round(np.cumsum(list(SHARES.values()))[:-1] * len(rows)).astype(int)
+        for label, part in zip(SHARES, np.split(rows, cuts), strict=True):
+            split[part] = label
+    cells.obs["split"] = pd.Categorical(split)
+    return cells
+
+
+EVERYTHING = with_splits(simulate_cells(n_cells=2000, n_genes=150))
+CELLS = EVERYTHING[EVERYTHING.obs["split"] != "spare"].copy()
+SMALL = with_splits(simulate_cells(n_cells=260, n_genes=60, n_types=5))
+
+
+def part(name: str, cells: AnnData = EVERYTHING) -> AnnData:
+    return cells[cells.obs["split"] == name].copy()
+
+
+def fake(template: AnnData, counts: np.ndarray) -> AnnData:
+    cells = template.copy()
+    cells.layers["counts"] = sparse.csr_matrix(counts.astype(np.int32))
+    return cells
+
+
+def oversmoothed() -> AnnData:
+    """Every cell the mean of its type, at its own library size: what a decoder's mean gives."""
+    template, train = part("spare"), part("train")
+    size = np.asarray(template.layers["counts"].sum(axis=1)).ravel()
+    mean = {
+        name: np.asarray(train.layers["counts"][(train.obs["cell_type"] == name).to_numpy()].mean(axis=0)).ravel()
+        for name in train.obs["cell_type"].cat.categories
+    }
+    rows = np.stack([mean[name] / mean[name].sum() for name in template.obs["cell_type"]])
+    return fake(template, np.rint(size[:, None] * rows))
+
+
+def relabelled() -> AnnData:
+    """Real cells with types drawn at random."""
+    cells = part("spare")
+    cells.obs["cell_type"] = cells.obs["cell_type"].to_numpy()[np.random.default_rng(0).permutation(cells.n_obs)]
+    return cells
+
+
+def bootstrapped() -> AnnData:
+    """Training cells drawn with replacement."""
+    train = part("train")
+    rows = np.random.default_rng(0).integers(train.n_obs, size=train.n_obs)
+    obs = train.obs.iloc[rows].set_axis([f"generated_{i}" for i in rows.argsort().argsort()])
+    return AnnData(obs=obs, var=train.var, layers={"counts": train.layers["counts"][rows]})
+
+
+GENERATED = {
+    "real": lambda: part("spare"),
+    "oversmoothed": oversmoothed,
+    "relabelled": relabelled,
+    "bootstrapped": bootstrapped,
+}
+
+
+@pytest.fixture(autouse=True)
+def small_forest(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(two_sample, "N_TREES", FEW_TREES)
+
+
+@functools.cache
+def table(kind: str) -> pd.DataFrame:
+    # The baselines do not depend on the generated cells: they are computed once.
+    with pytest.MonkeyPatch.context() as patch:
+        if kind != "real":
+            patch.setattr(evaluation, "SOURCES", ("branchgen",))
+        return evaluate(GENERATED[kind](), CELLS, SETTINGS, seed=0)
+
+
+def value(kind: str, metric: str, source: str = "branchgen", group: str = ALL) -> float:
+    rows = table(kind)
+    found = rows[(rows["source"] == source) & (rows["metric"] == metric) & (rows["group"] == group)]
+    assert len(found) == 1
+    return float(found["value"].iloc[0])
+
+
+def floor(metric: str) -> float:
+    return value("real", metric, FLOOR)
+
+
+def test_the_table_is_complete_and_finite() -> None:
+    rows = table("real")
+    assert list(rows.columns) == ["source", "group", "metric", "value", "n_cells"]
+    assert list(rows["source"].unique()) == list(SOURCES)
+    assert np.isfinite(rows["value"]).all()
+    pooled = rows[rows["group"] == ALL]
+    # A hundred variable genes have no top hundred.
+    assert all(set(METRICS) - set(part["metric"]) == {"lfc_top_overlap"} for _, part in pooled.groupby("source"))
+    types = set(CELLS.obs["cell_type"])
+    assert {name for name in rows["group"] if name != ALL} == types
+    assert not rows.duplicated(["source", "group", "metric"]).any()
+
+
+def test_real_cells_stand_at_the_floor() -> None:
+    for metric, tolerance in {
+        "c2st_auc": 0.08,
+        "forest_auc": 0.08,
+        "nearest_neighbour_accuracy": 0.06,
+        "mmd_squared": 0.004,
+        "mmd_squared_by_type": 0.008,
+        "precision": 0.08,
+        "recall": 0.08,
+        "coverage": 0.06,
+        "lfc_slope": 0.06,
+        "nearer_train": 0.08,
+        "distance_ratio_p5": 0.05,
+    }.items():
+        assert value("real", metric) == pytest.approx(floor(metric), abs=tolerance), metric
+    assert floor("c2st_auc") == pytest.approx(0.5, abs=0.07)
+    assert floor("nearest_neighbour_accuracy") == pytest.approx(0.5, abs=0.06)
+    assert floor("nearer_train") == pytest.approx(0.5, abs=0.08)
+    assert floor("mmd_squared") == pytest.approx(0.0, abs=0.002)
+    assert floor("lfc_slope") == pytest.approx(1.0, abs=0.08)
+    assert floor("duplicate_rate") == 0.0
+
+
+def test_the_baseline_that_is_nearly_the_truth_is_near_the_floor_and_training_cells_are_known_as_such() -> None:
+    # The simulator draws independent negative binomials for every type and gene; what is left is the fit.
+    assert value("real", "c2st_auc", "nb") == pytest.approx(floor("c2st_auc"), abs=0.15)
+    assert value("real", "nearest_neighbour_accuracy", "nb") == pytest.approx(0.5, abs=0.07)
+    assert value("real", "c2st_auc", "train") == pytest.approx(0.5, abs=0.08)
+    assert value("real", "duplicate_rate", "train") == 1.0
+    assert value("real", "distance_ratio_p5", "train") == 0.0
+    assert value("real", "nearer_train", "train") > 0.58
+
+
+def test_a_dense_oversmoothed_fake_is_told_apart_and_recalls_little() -> None:
+    assert value("oversmoothed", "c2st_auc") > 0.99
+    assert value("oversmoothed", "recall") < 0.3
+    assert value("oversmoothed", "precision") > 0.9
+    assert value("oversmoothed", "gene_variance") > 3 * floor("gene_variance")
+    # And what is no target: its gene means are as good as those of real cells.
+    assert value("oversmoothed", "gene_mean") < 1.5 * floor("gene_mean")
+
+
+def test_wrong_labels_are_seen_by_the_metrics_of_the_types_alone() -> None:
+    assert value("relabelled", "c2st_auc") == pytest.approx(floor("c2st_auc"), abs=0.08)
+    assert value("relabelled", "mmd_squared") < 0.01
+    assert value("relabelled", "mmd_squared_by_type") > 0.03
+    assert abs(value("relabelled", "lfc_slope")) < 0.2
+    for name in CELLS.obs["cell_type"].cat.categories:
+        assert value("relabelled", "mmd_squared", group=name) > 0.01
+        assert abs(value("relabelled", "lfc_slope", group=name)) < 0.3
+
+
+def test_a_bootstrap_of_the_training_cells_is_caught_as_memorised() -> None:
+    assert value("bootstrapped", "duplicate_rate") == 1.0
+    assert value("bootstrapped", "distance_ratio_p5") == 0.0
+    assert value("bootstrapped", "nearer_train") > floor("nearer_train") + 0.05
+
+
+def test_both_sides_have_the_smaller_number_of_every_type() -> None:
+    test = part("test").obs["cell_type"].value_counts()
+    first, second = test.index[:2]
+    spare = part("spare")
+    few = np.flatnonzero(spare.obs["cell_type"] == first)[:12]
+    generated = spare[np.sort(np.r_[few, np.flatnonzero(spare.obs["cell_type"] == second)])].copy()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "SOURCES", ("branchgen",))
+        rows = evaluate(generated, CELLS, SETTINGS, seed=0).set_index(["group", "metric"])["n_cells"]
+    assert rows[first, "mmd_squared"] == 12
+    assert rows[second, "mmd_squared"] == test[second]
+    assert rows[ALL, "c2st_auc"] == 12 + test[second]
+    assert set(rows.index.get_level_values("group")) == {ALL, first, second}
+
+
+def test_the_order_of_the_cells_does_not_matter_but_the_seed_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "SOURCES", ("nb", "branchgen"))
+    generated, cells = part("holdout", SMALL), SMALL[SMALL.obs["split"] != "spare"].copy()
+    generated.obs_names = [f"g{i}" for i in range(generated.n_obs)]
+    once = evaluate(generated, cells, SETTINGS, seed=0)
+    rng = np.random.default_rng(3)
+    again = evaluate(generated[rng.permutation(generated.n_obs)], cells[rng.permutation(cells.n_obs)], SETTINGS, seed=0)
+    pd.testing.assert_frame_equal(once, again)
+    other = evaluate(generated, cells, SETTINGS, seed=1)
+    assert (other.loc[other["source"] == "nb", "value"].to_numpy() != once.loc[once["source"] == "nb", "value"]).any()
+
+
+def test_tiny_data_and_a_limit_on_cells_work() -> None:
+    generated = part("spare", SMALL)
+    rows = evaluate(generated, SMALL[SMALL.obs["split"] != "spare"], EvaluateSettings(max_cells=20), seed=0)
+    assert np.isfinite(rows["value"]).all()
+    assert set(rows["source"]) == set(SOURCES)
+    n_test = SMALL.obs.loc[SMALL.obs["split"] == "test", "cell_type"].value_counts()
+    assert (n_test < MIN_CELLS_PER_TYPE).any()
+    assert not set(rows["group"]) & set(n_test.index[n_test < MIN_CELLS_PER_TYPE])
+    assert {"c2st_auc", "recall", "mmd_squared"} <= set(rows.loc[rows["source"] == FLOOR, "metric"])
+
+
+def test_the_embedding_has_equal_numbers_of_every_type() -> None:
+    generated, cells = part("spare"), CELLS
+    positions = embed(generated, cells, EvaluateSettings(n_umap=60), seed=0)
+    assert list(positions.columns) == ["umap_1", "umap_2", "cell_type", "source"]
+    assert len(positions) == 120
+    assert np.isfinite(positions[["umap_1", "umap_2"]].to_numpy()).all()
+    numbers = positions.groupby(["cell_type", "source"]).size().unstack()
+    assert (numbers["real"] == numbers["generated"]).all()
+    pd.testing.assert_frame_equal(positions, embed(generated, cells, EvaluateSettings(n_umap=60), seed=0))
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda cells: cells[:, 1:], "lack 1 of the 150 genes"),
+        (lambda cells: cells[:, ::-1], "in another order"),
+        (lambda cells: relabel(cells, "novel"), "of type 'novel'"),
+        (lambda cells: drop_layer(cells), "no layers"),
+    ],
+)
+def test_generated_cells_that_do_not_fit_are_refused(change: object, sentence: str) -> None:
+    with pytest.raises(BranchgenError, match=sentence):
+        evaluate(change(part("spare")), CELLS, SETTINGS, seed=0)  # type: ignore[operator]
+
+
+def test_a_missing_split_and_types_without_test_cells_are_refused() -> None:
+    with pytest.raises(BranchgenError, match="split 'holdout'"):
+        evaluate(part("spare"), CELLS[CELLS.obs["split"] != "holdout"], SETTINGS, seed=0)
+    name = CELLS.obs["cell_type"].iloc[0]
+    no_test = CELLS[(CELLS.obs["split"] != "test") | (CELLS.obs["cell_type"] != name)]
+    spare = part("spare")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(evaluation, "SOURCES", ("branchgen",))
+        with pytest.raises(BranchgenError, match="no type in common"):
+            evaluate(spare[spare.obs["cell_type"] == name], no_test, SETTINGS, seed=0)
+
+
+def relabel(cells: AnnData, name: str) -> AnnData:
+    cells.obs["cell_type"] = [name] * cells.n_obs
+    return cells
+
+
+def drop_layer(cells: AnnData) -> AnnData:
+    del cells.layers["counts"]
+    return cells

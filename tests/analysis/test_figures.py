@@ -1,0 +1,203 @@
+"""The figures: every name is there and readable, nothing overlaps, and equal tables give equal bytes."""
+
+from __future__ import annotations
+
+import html
+import itertools
+import re
+from collections.abc import Callable
+from xml.etree import ElementTree
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+from drawing import (
+    SCHEDULE,
+    invented_embedding,
+    invented_hierarchy,
+    invented_metrics,
+    invented_training,
+    names_of,
+)
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
+
+from branchgen.analysis.figures import class_colours, render
+from branchgen.analysis.figures_metrics import metrics_figure
+from branchgen.analysis.figures_training import training_figure
+from branchgen.analysis.figures_tree import leaf_order, tree_figure
+from branchgen.analysis.figures_umap import umap_figure, umap_types_figure
+from branchgen.analysis.metrics import METRICS
+from branchgen.hierarchy.tree import Branch, Hierarchy
+
+
+def tree(n_types: int) -> Figure:
+    hierarchy, support = invented_hierarchy(n_types)
+    return tree_figure(hierarchy, SCHEDULE, support, class_colours(leaf_order(hierarchy)))
+
+
+def umap(n_types: int) -> Figure:
+    return umap_figure(invented_embedding(n_types), class_colours(names_of(n_types)))
+
+
+def umap_types(n_types: int) -> Figure:
+    return umap_types_figure(invented_embedding(n_types), class_colours(names_of(n_types)))
+
+
+def metrics(n_types: int) -> Figure:
+    return metrics_figure(invented_metrics(n_types), names_of(n_types))
+
+
+def training(n_types: int) -> Figure:
+    hierarchy, _ = invented_hierarchy(n_types)
+    return training_figure(invented_training(hierarchy), hierarchy)
+
+
+FIGURES = {"tree": tree, "umap": umap, "umap_types": umap_types, "metrics": metrics, "training": training}
+every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
+Draw = Callable[[int], Figure]
+
+
+def texts(svg: bytes) -> str:
+    """All text of an SVG, as it reads, without white space."""
+    content = re.sub(r"<[^>]*>", "", svg.decode())
+    return re.sub(r"\s", "", html.unescape(content))
+
+
+def boxes(figure: Figure) -> list[tuple[str, Bbox]]:
+    """Extents of the texts of a figure that are drawn, in pixels; ticks outside of their axes are not."""
+    drawn: list[Text] = []
+    draw_text = Text.draw
+
+    def record(text: Text, renderer: object) -> None:
+        if text.get_visible() and text.get_text().strip():
+            drawn.append(text)
+        draw_text(text, renderer)
+
+    canvas = FigureCanvasAgg(figure)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", record)
+        canvas.draw()
+    return [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in dict.fromkeys(drawn)]
+
+
+def overlapping(found: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
+    """Pairs of texts that share more than a pixel in both directions."""
+    return [
+        (a, b)
+        for (a, one), (b, two) in itertools.combinations(found, 2)
+        if min(one.x1, two.x1) - max(one.x0, two.x0) > 1 and min(one.y1, two.y1) - max(one.y0, two.y0) > 1
+    ]
+
+
+@every_figure
+@pytest.mark.parametrize("n_types", [2, 9])
+def test_every_class_is_named_in_a_well_formed_svg(draw: Draw, n_types: int) -> None:
+    svg = render(draw(n_types), "svg")
+    ElementTree.fromstring(svg)
+    shown = texts(svg)
+    for name in names_of(n_types):
+        assert name.replace(" ", "") in shown
+    assert b"<dc:date>" not in svg
+
+
+@every_figure
+@pytest.mark.parametrize("n_types", [8, 20])
+def test_no_text_overlaps_another_or_leaves_the_figure(draw: Draw, n_types: int) -> None:
+    figure = draw(n_types)
+    # Numbers on the points of a UMAP stand where the cells are.
+    found = [(text, box) for text, box in boxes(figure) if draw is not umap or not text.isdigit()]
+    assert len(found) >= n_types
+    assert overlapping(found) == []
+    page = figure.bbox
+    for text, box in found:
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.x1 + 1 and box.y1 <= page.y1 + 1
+        assert inside, text
+
+
+@every_figure
+def test_equal_tables_give_equal_bytes_whatever_the_users_style(draw: Draw) -> None:
+    format_ = "png" if draw is umap else "svg"
+    once = render(draw(3), format_)
+    with mpl.rc_context({"font.size": 20, "figure.dpi": 50, "svg.fonttype": "path", "axes.grid": True}):
+        again = render(draw(3), format_)
+    assert once == again
+
+
+@every_figure
+def test_figures_grow_with_the_number_of_types(draw: Draw) -> None:
+    assert draw(12).get_figheight() > draw(4).get_figheight()
+
+
+def test_branches_and_intervals_stand_at_their_times() -> None:
+    hierarchy, support = invented_hierarchy(8)
+    axes = tree_figure(hierarchy, SCHEDULE, support, class_colours(leaf_order(hierarchy))).axes[0]
+    lines = {tuple(np.round(np.sort(line.get_xdata()), 9)) for line in axes.get_lines()}
+    for branch in hierarchy.branches:
+        assert (round(branch.t_start, 9), round(branch.t_end, 9)) in lines
+    for of_branch in support.values():
+        assert (round(of_branch.time_low, 9), round(of_branch.time_high, 9)) in lines
+    left, right = axes.get_xlim()
+    assert (left, right) == (1.0, 0.0)  # noise on the left, data on the right
+
+
+def test_the_upper_axis_has_the_noise_levels_of_the_schedule() -> None:
+    figure = tree(4)
+    FigureCanvasAgg(figure).draw()
+    (upper,) = figure.axes[0].child_axes
+    for time, label in zip(upper.get_xticks(), upper.get_xticklabels(), strict=True):
+        assert SCHEDULE.levels(np.array([time]))[0, 0] == pytest.approx(float(label.get_text()), rel=1e-3)
+    assert len(upper.get_xticks()) >= 5
+
+
+def test_leaves_of_a_branch_stand_together() -> None:
+    hierarchy, _ = invented_hierarchy(20)
+    order = leaf_order(hierarchy)
+    assert sorted(order) == sorted(hierarchy.classes)
+    for branch in hierarchy.branches:
+        rows = sorted(order.index(name) for name in branch.classes)
+        assert rows == list(range(rows[0], rows[0] + len(rows)))
+
+
+def test_a_tree_with_a_stage_boundary_and_without_support_is_drawn() -> None:
+    hierarchy = Hierarchy(
+        (
+            Branch(name="root", classes=("a", "b"), t_start=0.7, t_end=1.0),
+            Branch(name="stage", classes=("a", "b"), t_start=0.4, t_end=0.7),
+            Branch(name="a", classes=("a",), t_start=0.0, t_end=0.4),
+            Branch(name="b", classes=("b",), t_start=0.0, t_end=0.4),
+        )
+    )
+    figure = tree_figure(hierarchy, SCHEDULE, {}, class_colours(("a", "b")))
+    ticks = [line for line in figure.axes[0].get_lines() if line.get_marker() == "|"]
+    assert [line.get_xdata()[0] for line in ticks] == [0.7]
+
+
+@pytest.mark.parametrize("n_types", [2, 8, 15, 30, 60])
+def test_colours_of_classes_differ(n_types: int) -> None:
+    colours = np.array(list(class_colours(names_of(n_types)).values()))
+    distances = np.linalg.norm(colours[:, None] - colours[None], axis=-1)[np.triu_indices(n_types, k=1)]
+    assert distances.min() > 0.05
+
+
+def test_metrics_show_every_value_and_the_floor_as_a_line() -> None:
+    table = invented_metrics(8)
+    figure = metrics_figure(table, names_of(8))
+    panels = {axes.get_title(loc="left"): axes for axes in figure.findobj(mpl.axes.Axes)}
+    pooled = table[table["group"] == "all"].set_index(["metric", "source"])["value"]
+    for metric, label in METRICS.items():
+        positions = [line.get_xdata()[0] for line in panels[label].get_lines() if line.get_marker() == "o"]
+        expected = [pooled[metric, source] for source in ("branchgen", "nb", "train")]
+        assert positions == pytest.approx(expected)
+        upright = [
+            line for line in panels[label].get_lines() if list(line.get_xdata()) == [pooled[metric, "floor"]] * 2
+        ]
+        assert len(upright) == 1
+
+
+def test_metrics_without_types_of_their_own_are_drawn() -> None:
+    table = invented_metrics(3)
+    figure = metrics_figure(table[table["group"] == "all"], names_of(3))
+    assert len(figure.findobj(mpl.axes.Axes)) == len(METRICS)
