@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from branchgen import __version__
-from branchgen.config import SECTIONS, Section
+from branchgen.config import COMMAND_SETTINGS, Section
 from branchgen.errors import BranchgenError
 
 
@@ -118,6 +118,13 @@ COMMANDS = {
         },
         seed=False,
     ),
+    "benchmark-steps": Command(
+        summary="Time training and sampling steps by the number of branches.",
+        inputs={},
+        outputs={"table": "seconds per step (parquet)"},
+        seed=False,
+        device=True,
+    ),
 }
 """Every command with its files; its settings come from the section of config.yaml of the same name."""
 
@@ -143,8 +150,8 @@ def build_parser() -> argparse.ArgumentParser:
             sub.add_argument(
                 "--device", default="auto", help="auto, cpu, cuda or cuda:N; auto takes a GPU where there is one"
             )
-        if name in SECTIONS:
-            add_settings(sub.add_argument_group("settings"), SECTIONS[name])
+        if name in COMMAND_SETTINGS:
+            add_settings(sub.add_argument_group("settings"), COMMAND_SETTINGS[name])
     return parser
 
 
@@ -165,7 +172,7 @@ def add_settings(group: argparse._ArgumentGroup, section: type[Section]) -> None
 
 def settings_of(arguments: argparse.Namespace) -> Section:
     """Settings of the chosen command."""
-    section = SECTIONS[arguments.command]
+    section = COMMAND_SETTINGS[arguments.command]
     return section.from_mapping({knob.name: getattr(arguments, knob.name) for knob in dataclasses.fields(section)})
 
 
@@ -174,8 +181,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
-        settings: Any = settings_of(arguments) if arguments.command in SECTIONS else None
-        importlib.import_module(f"branchgen.commands.{arguments.command}").run(arguments, settings)
+        settings: Any = settings_of(arguments) if arguments.command in COMMAND_SETTINGS else None
+        importlib.import_module(f"branchgen.commands.{arguments.command.replace('-', '_')}").run(arguments, settings)
     except BranchgenError as error:
         print(f"branchgen {arguments.command}: {error}", file=sys.stderr)
         return 2

@@ -178,6 +178,16 @@ class PlotSettings(Section):
     format: Literal["svg", "png"] = knob("svg", "File format of the figures.")
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkStepsSettings(Section):
+    """Timing of training and sampling steps; not a part of the workflow."""
+
+    n_branches: str = knob("10,50,200", "Numbers of branches, separated by commas.")
+    batch_size: int = knob(1024, "Noised cells per training step.", low=64)
+    n_hidden: int = knob(256, "Width of the encoder shared by all branches.", low=8)
+    n_repeats: int = knob(20, "Timed steps of each kind and size.", low=1)
+
+
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -189,3 +199,6 @@ SECTIONS: dict[str, type[Section]] = {
     "plot": PlotSettings,
 }
 """Settings class of every section of config.yaml; section, command and rule share their name."""
+
+COMMAND_SETTINGS: dict[str, type[Section]] = {**SECTIONS, "benchmark-steps": BenchmarkStepsSettings}
+"""Settings class of every command that has settings."""

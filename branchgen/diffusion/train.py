@@ -174,7 +174,7 @@ def fit(
     sampler = BatchSampler(hierarchy, train, weights, max(settings.batch_size // N_SEGMENTS, 1))
     saved = time.monotonic()
     while state.step < settings.n_steps and not _exhausted(state, settings):
-        loss = _train_step(state, sampler, train, settings, seed)
+        loss = train_step(state, sampler, train, settings, seed)
         if state.step % settings.validate_every == 0 or state.step == settings.n_steps:
             _validate(state, hierarchy, train, ref, seed)
         report(state.step, loss, state.best_loss)
@@ -187,9 +187,10 @@ def _exhausted(state: TrainingState, settings: TrainSettings) -> bool:
     return state.step - state.best_step >= settings.patience * settings.validate_every
 
 
-def _train_step(
+def train_step(
     state: TrainingState, sampler: BatchSampler, data: TrainingData, settings: TrainSettings, seed: int
 ) -> float:
+    """One step of the optimiser and of the average; returns the batch's loss."""
     network, device = state.network, data.mean.device
     branch, cells, times = sampler.draw(numpy_rng(seed, "train", "batch", state.step))
     generator = torch_generator(seed, "train", "noise", state.step)
