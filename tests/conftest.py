@@ -3,10 +3,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from run_commands import SETTINGS, SOURCE, command_line
+from run_commands import SETTINGS, SOURCE, run_command
 from simulate import simulate_cells
-
-from branchgen.cli import main
 
 
 @pytest.fixture(scope="session")
@@ -15,5 +13,5 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tiny_run")
     simulate_cells().write_h5ad(folder / SOURCE)
     for command in SETTINGS:
-        assert main(command_line(command, folder)) == 0
+        assert run_command(command, folder) == 0
     return folder

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from branchgen.cli import COMMANDS
+import torch
+
+from branchgen.cli import COMMANDS, main
 
 FILES = {
     "cells": "cells.h5ad",
@@ -62,3 +64,12 @@ def command_line(command: str, folder: Path, output: Path | None = None, **chang
             flag = f"--{name.replace('_', '-')}"
             line += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
     return line
+
+
+def run_command(command: str, folder: Path, output: Path | None = None, **changes: object) -> int:
+    """Run a command in this process; returns its exit code.
+
+    On one thread, whatever other libraries have set: the number of threads decides how sums are rounded.
+    """
+    torch.set_num_threads(1)
+    return main(command_line(command, folder, output, **changes))

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
-from run_commands import FILES, SETTINGS, command_line
+from run_commands import FILES, SETTINGS, command_line, run_command
 
 from branchgen import files
 from branchgen.cells.keys import PROVENANCE
@@ -339,8 +339,8 @@ MISTAKES: dict[str, Mistake] = {
 def other_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Cells, codec and latents of the same simulation with fewer genes."""
     folder = tmp_path_factory.mktemp("other_run")
-    assert main(command_line("prepare", tiny_run, folder, n_genes=60)) == 0
-    assert main(command_line("encode", folder)) == 0
+    assert run_command("prepare", tiny_run, folder, n_genes=60) == 0
+    assert run_command("encode", folder) == 0
     return folder
 
 
@@ -385,7 +385,7 @@ def test_a_mistake_is_one_sentence_and_leaves_no_file(
         name: value.replace("{folder}", str(folder)) if isinstance(value, str) else value
         for name, value in mistake.arguments.items()
     }
-    assert main(command_line(mistake.command, folder, results, **arguments)) == 2
+    assert run_command(mistake.command, folder, results, **arguments) == 2
     parts = [part.format(folder=folder, **hashes) for part in mistake.parts]
     check(capsys.readouterr().err, mistake.command, parts)
     assert not list(results.iterdir())
@@ -400,7 +400,7 @@ def test_an_absent_input_is_named(
     command: str, flag: str, folder: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (folder / FILES[flag]).unlink()
-    assert main(command_line(command, folder, results)) == 2
+    assert run_command(command, folder, results) == 2
     check(capsys.readouterr().err, command, [f"{folder / FILES[flag]} does not exist; check the path"])
     assert not list(results.iterdir())
 
@@ -426,7 +426,7 @@ def test_a_device_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert main(command_line(command, tiny_run, results, device=device)) == 2
+    assert run_command(command, tiny_run, results, device=device) == 2
     check(capsys.readouterr().err, command, [part.format(torch=torch.__version__)])
     assert not list(results.iterdir())
 
@@ -500,7 +500,7 @@ def test_a_full_disk_leaves_what_there_was(
     for path in outputs if old else ():
         path.write_text("old")
     few = {"n_steps": 2} if "n_steps" in SETTINGS[command] else {}
-    assert main(command_line(command, tiny_run, results, **few)) == 2
+    assert run_command(command, tiny_run, results, **few) == 2
     names = ", ".join(map(str, outputs))
     check(capfd.readouterr().err, command, [f"cannot write {names}: File too large; check free space and permissions"])
     assert {path: path.read_text() for path in results.rglob("*")} == (dict.fromkeys(outputs, "old") if old else {})
@@ -509,7 +509,7 @@ def test_a_full_disk_leaves_what_there_was(
 def test_a_full_disk_in_the_middle_of_training(
     tiny_run: Path, results: Path, full_disk: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(command_line("train", tiny_run, results, checkpoint_seconds=0)) == 2
+    assert run_command("train", tiny_run, results, checkpoint_seconds=0) == 2
     path = results / "model.pt.checkpoints" / "checkpoint.pt"
     check(capfd.readouterr().err, "train", [f"cannot write {path}: File too large; check free space and permissions"])
     assert not [found for found in results.rglob("*") if found.is_file()]
@@ -539,8 +539,8 @@ def test_the_same_command_lines_without_a_mistake_succeed(folder: Path, results:
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
         for arguments in ({"newick": folder / "tree.nwk"}, {"levels": ["lineage"]}):
-            assert main(command_line("derive", folder, results, **arguments)) == 0
+            assert run_command("derive", folder, results, **arguments) == 0
         for command in ("train", "generate", "analyse"):
-            assert main(command_line(command, folder, results, n_steps=2)) == 0
+            assert run_command(command, folder, results, n_steps=2) == 0
     made = {FILES[flag] for command in ("derive", "train", "generate", "analyse") for flag in COMMANDS[command].outputs}
     assert {path.name for path in results.iterdir()} == made
