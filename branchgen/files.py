@@ -252,8 +252,8 @@ def write_state(state: dict[str, Any], path: Path) -> None:
     path.write_bytes(image.getbuffer())
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """JSON object that branchgen wrote."""
+def read_json(path: Path, *names: str) -> dict[str, Any]:
+    """JSON object that branchgen wrote, with values of these names."""
     require_file(path)
     try:
         record: dict[str, Any] = json.loads(path.read_text())
@@ -262,6 +262,9 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BranchgenError(f"{path} is not a JSON file of branchgen; it holds no named values")
     check_format(record.get("format_version"), str(path))
+    for name in names:
+        if name not in record:
+            raise BranchgenError(f"{path} has no {name!r}; it must have {', '.join(names)}")
     return record
 
 

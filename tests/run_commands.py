@@ -29,7 +29,7 @@ SOURCE = "source.h5ad"
 SETTINGS: dict[str, dict[str, object]] = {
     "prepare": {"label_key": "cell_type"},
     "encode": {"device": "cpu", "codec": "pca", "n_latent": 6},
-    "derive": {"n_bootstrap": 5},
+    "derive": {"n_bootstrap": 5, "min_branch_span": 0.0},
     "train": {
         "device": "cpu",
         "n_hidden": 32,
@@ -51,13 +51,13 @@ def command_line(command: str, folder: Path, output: Path | None = None, **chang
     A change replaces a setting or an input, is a further option, or (None) leaves one out; a list gives many values.
     """
     about = COMMANDS[command]
-    files = {flag: folder / FILES[flag] for flag in about.inputs}
+    files = {flag: folder / FILES.get(flag, flag) for flag in about.inputs}
     if command == "prepare":
         files["source"] = folder / SOURCE
-    values = {**{flag.replace("-", "_"): path for flag, path in files.items()}, **SETTINGS[command], **changes}
+    values = {**{flag.replace("-", "_"): path for flag, path in files.items()}, **SETTINGS.get(command, {}), **changes}
     line = [command]
     for flag in about.outputs:
-        line += [f"--output-{flag}", str((output or folder) / FILES[flag])]
+        line += [f"--output-{flag}", str((output or folder) / FILES.get(flag, flag))]
     for name, value in values.items():
         if value is not None:
             # One text, so that a negative number is not taken for a flag.

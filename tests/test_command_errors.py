@@ -249,8 +249,23 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "hierarchy without branches": Mistake(
         "train",
-        ["{folder}/hierarchy.json has no 'branches'; derive it again"],
+        ["{folder}/hierarchy.json has no 'branches'; it must have branches, codec, schedule, shrinkage, support"],
         spoil=change_hierarchy(forget_the_branches),
+    ),
+    "hierarchy without branches, to plot": Mistake(
+        "plot",
+        ["{folder}/hierarchy.json has no 'branches'; it must have branches, schedule, support"],
+        spoil=change_hierarchy(forget_the_branches),
+    ),
+    "generated cells of other genes": Mistake(
+        "evaluate",
+        ["the generated cells have 120 genes in another order, or others besides the 60 of the prepared cells; give "],
+        {"cells": "{folder}/other_cells.h5ad"},
+    ),
+    "generated cells of other classes": Mistake(
+        "evaluate",
+        ["the generated cells are of type 'B3', unknown to the prepared cells; give generated cells and the prepared "],
+        spoil=change_cells("cells.h5ad", without_a_class),
     ),
     "cells of other genes": Mistake(
         "analyse",
@@ -296,6 +311,8 @@ MISTAKES: dict[str, Mistake] = {
             ("train", "hierarchy.json", " is not a JSON file: "),
             ("generate", "model.pt", " is not a model file of branchgen, or it is damaged"),
             ("analyse", "codec.pt", " is not a codec file of branchgen, or it is damaged"),
+            ("evaluate", "generated.h5ad", " cannot be read as h5ad, it may be truncated: "),
+            ("plot", "training.parquet", " is not a Parquet table, or it is damaged"),
         )
     },
     "codec changed": Mistake(

@@ -18,6 +18,7 @@ import torch
 from anndata import AnnData
 from run_commands import FILES, SETTINGS, SOURCE, run_command
 from scipy import sparse
+from simulate import simulate_cells
 
 from branchgen import __version__, files
 from branchgen.cells.codec import Codec
@@ -141,7 +142,8 @@ def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
         assert (part["time"].iloc[0], part["time"].iloc[-1], len(part)) == (0, 1, 51)
         assert (part["sigma"].iloc[0], part["sigma"].iloc[-1]) == pytest.approx((0.02, 10))
         assert (part["divergence"].diff().dropna() <= 1e-9).all()
-        assert part["divergence"].iloc[-1] > 0
+        assert (part["divergence"] >= 0).all()
+        assert part["divergence"].iloc[0] > part["divergence"].iloc[-1]
 
 
 def test_the_simulated_lineages_part_first(tiny_run: Path) -> None:
@@ -174,7 +176,7 @@ def test_held_out_losses(tiny_run: Path) -> None:
     groups = table.groupby(["step", "split"])
     assert set(groups.groups) == {(step, split) for step in (20, 40) for split in ("train", "ref")}
     for (_, split), part in groups:
-        assert set(part["branch"]) == names
+        assert {"all", "root", *CLASSES} <= set(part["branch"]) <= names
         pooled = part[part["branch"] == "all"].set_index("sigma")
         assert len(pooled) == N_BINS
         assert (pooled["n_cells"] == (latents.obs["split"] == split).sum()).all()
@@ -401,3 +403,22 @@ def test_numbers_of_cells(tiny_run: Path, tmp_path: Path) -> None:
     down = [exact[name] % 1 for name in CLASSES if whole[name] == int(exact[name])]
     assert len(up) + len(down) == 4
     assert min(up) >= max(down)
+
+
+def test_a_class_of_four_cells_goes_all_the_way(tmp_path: Path) -> None:
+    """One for every split: with a single training cell there is a class, a branch, and genes without a verdict."""
+    cells = simulate_cells()
+    rare = np.flatnonzero(cells.obs["cell_type"] == "B3")
+    cells[np.setdiff1d(np.arange(cells.n_obs), rare[4:])].write_h5ad(tmp_path / SOURCE)
+    changes = {"prepare": {"min_cells_per_class": 4}, "generate": {"n_cells": 3}}
+    for command in SETTINGS:
+        assert run_command(command, tmp_path, **changes.get(command, {})) == 0
+    model = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert model["class_counts"]["B3"] == 1
+    generated = anndata.read_h5ad(tmp_path / "generated.h5ad")
+    assert (generated.obs["cell_type"] == "B3").sum() == 3
+    assert np.isfinite(generated.obsm["X_latent"]).all()
+    assert (generated.obs["library_size"] > 0).all()
+    genes = pd.read_parquet(tmp_path / "branch_genes.parquet")
+    assert not genes.isna().any(axis=None)
+    assert (genes["p_value"][genes["child"] == "B3"] == 1).all()

@@ -25,7 +25,7 @@ COLUMNS = {
 
 def run(arguments: argparse.Namespace, settings: PlotSettings) -> None:
     """Draw every figure; nothing is computed here."""
-    record = files.read_json(arguments.hierarchy)
+    record = files.read_json(arguments.hierarchy, "branches", "schedule", "support")
     hierarchy = Hierarchy.from_list(record["branches"])
     schedule = NoiseSchedule.from_dict(record["schedule"])
     support = {name: Support(**values) for name, values in record["support"].items()}

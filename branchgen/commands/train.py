@@ -37,10 +37,7 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     device = choose_device(arguments.device)
     latents = files.read_artefact(arguments.latents, "encode")
     require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
-    record = files.read_json(arguments.hierarchy)
-    for name in ("branches", "codec", "schedule", "shrinkage", "support"):
-        if name not in record:
-            raise BranchgenError(f"{arguments.hierarchy} has no {name!r}; derive it again")
+    record = files.read_json(arguments.hierarchy, "branches", "codec", "schedule", "shrinkage", "support")
     encoded = files.read_provenance(latents, arguments.latents)
     require_same_codec(record["codec"], encoded["codec"], str(arguments.hierarchy), str(arguments.latents))
     try:
