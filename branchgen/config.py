@@ -80,7 +80,7 @@ class EncodeSettings(Section):
     codec: Literal["nb", "pca"] = knob("nb", "nb: negative-binomial variational autoencoder; pca: linear, fast.")
     n_latent: int = knob(32, "Number of latent coordinates besides the library size.", low=2, high=512)
     n_hidden: int = knob(256, "Width of the hidden layers of encoder and decoder.", low=8)
-    kl_weight: float = knob(0.05, "Weight of the Kullback-Leibler term against the likelihood.", low=0)
+    kl_weight: float = knob(0.3, "Weight of the Kullback-Leibler term against the likelihood.", low=0)
     weight_decay: float = knob(0.1, "Decoupled weight decay of the autoencoder.", low=0)
     learning_rate: float = knob(1e-3, "Peak learning rate of the autoencoder.", low=0)
     batch_size: int = knob(128, "Cells per training step of the autoencoder.", low=1)
@@ -98,7 +98,7 @@ class DeriveSettings(Section):
         "similarity: distances between classes within a fraction epsilon of those inside a class.",
     )
     epsilon: float = knob(
-        1.0, "Budget of the criterion; a larger one branches later in generation and shares more.", low=0
+        0.5, "Budget of the criterion; a larger one branches later in generation and shares more.", low=0
     )
     min_branch_span: float = knob(
         0.03, "Branch points closer in time than this become one with several children.", low=0, high=0.5

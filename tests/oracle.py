@@ -90,4 +90,4 @@ def binary_tree(
     weights = np.full(n_classes, 1 / n_classes) if equal else rng.dirichlet(np.full(n_classes, 5.0))
     classes = tuple(f"type {chr(ord('A') + code)}" for code in range(n_classes))
     schedule = NoiseSchedule.uniform(0.02, 10.0, d)
-    return GaussianMixtureTree(classes, Moments(mean, covariance), weights, schedule)
+    return GaussianMixtureTree(classes, Moments.exact(mean, covariance), weights, schedule)

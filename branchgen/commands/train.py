@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from branchgen import files
+from branchgen import __version__, files
 from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
@@ -77,7 +78,7 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
         "hierarchy": state_hash({name: record[name] for name in ("branches", "schedule", "codec")}),
     }
     folder = Path(arguments.checkpoints or f"{arguments.output_model}.checkpoints")
-    checkpoints = Checkpoints(folder, state_hash([inputs, settings.to_dict(), arguments.seed]))
+    checkpoints = Checkpoints(folder, checkpoint_key(inputs, settings, arguments.seed))
     if (found := checkpoints.load()) is not None:
         state.restore(found)
         log.info("resuming from step %d", state.step)
@@ -112,6 +113,12 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
         files.write_state(model.to_state(), model_path)
         files.write_table(history, training_path)
     checkpoints.remove()
+
+
+def checkpoint_key(inputs: Mapping[str, str], settings: TrainSettings, seed: int) -> str:
+    """Hash of all that must agree for a checkpoint to be continued; how often one is written need not."""
+    what = {name: value for name, value in settings.to_dict().items() if name != "checkpoint_seconds"}
+    return state_hash([__version__, inputs, what, seed])
 
 
 def split_data(latents: AnnData, split: str, classes: tuple[str, ...], device: torch.device) -> TrainingData:

@@ -14,10 +14,21 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Moments:
-    """Means of shape (n, d) and covariances of shape (n, d, d) of n classes or groups."""
+    """Means of shape (n, d) and covariances of shape (n, d, d) of n classes, with how sure they are.
+
+    `mean_noise` and `covariance_noise` (n,) are the reciprocals of the numbers of cells behind the estimates; zero
+    where the moments are exact.
+    """
 
     mean: Array
     covariance: Array
+    mean_noise: Array
+    covariance_noise: Array
+
+    @classmethod
+    def exact(cls, mean: Array, covariance: Array) -> Self:
+        """Known moments."""
+        return cls(mean, covariance, np.zeros(len(mean)), np.zeros(len(mean)))
 
     @classmethod
     def of_classes(
@@ -45,8 +56,9 @@ class Moments:
             centred = x - mean[code]
             covariance[code] = centred.T @ centred / max(len(x) - 1, 1) + np.diag((scale[rows] ** 2).mean(axis=0))
         common = covariance.mean(axis=0)
-        trust = (n_cells / (n_cells + shrinkage))[:, None, None]
-        return cls(mean, trust * covariance + (1 - trust) * common)
+        trust = n_cells / (n_cells + shrinkage)
+        shrunk = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * common
+        return cls(mean, shrunk, 1 / n_cells, trust**2 / n_cells)
 
     def pooled(self, members: Sequence[int], weights: Array | None = None) -> tuple[Array, Array]:
         """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""
