@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from branchgen.hierarchy.moments import Array, Moments, gaussian_divergence
+from branchgen.hierarchy.moments import Array, Moments, divergence_by_precision
 from branchgen.hierarchy.tree import HORIZON
 
 Group = tuple[int, ...]
@@ -41,6 +41,7 @@ class Fidelity:
         self._moments = moments
         self._sigma = sigma
         self._pooled: dict[Group, tuple[Array, Array]] = {}
+        self._noise: dict[tuple[tuple[Group, ...], int], tuple[float, float]] = {}
 
     def excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
         parts = [self._excess(sets[i : i + _CHUNK], times[i : i + _CHUNK]) for i in range(0, len(sets), _CHUNK)]
@@ -49,11 +50,12 @@ class Fidelity:
     def _excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
         noise = self._sigma(times)[:, :, None] ** 2 * np.eye(self._moments.mean.shape[1])
         mean, covariance = self._stack([tuple(sorted(sum(groups, ()))) for groups in sets])
-        precision = np.linalg.inv(covariance + noise)
+        precision = np.asarray(np.linalg.inv(covariance + noise), dtype=float)
+        log_determinant = np.asarray(np.linalg.slogdet(covariance + noise)[1], dtype=float)
         excesses = []
         for i in range(len(sets[0])):
             m, s = self._stack([groups[i] for groups in sets])
-            divergence = gaussian_divergence(m, s + noise, mean, covariance + noise)
+            divergence = divergence_by_precision(m, s + noise, mean, precision, log_determinant)
             excesses.append(np.maximum(divergence - self._bias(sets, i, precision @ s), 0))
         return np.asarray(np.max(excesses, axis=0))
 
@@ -64,28 +66,30 @@ class Fidelity:
         errors of mean and covariance as large as those of 1/a and 1/b independent cells:
         ½ a tr R + ¼ b ((tr R)² + tr R²).
         """
-        a = np.array([_difference_noise(self._moments.mean_noise, groups, child) for groups in sets])
-        b = np.array([_difference_noise(self._moments.covariance_noise, groups, child) for groups in sets])
+        a, b = np.array([self._difference_noise(tuple(groups), child) for groups in sets]).T
         trace = np.trace(relative, axis1=1, axis2=2)
         square = np.einsum("nij,nji->n", relative, relative)
         return np.asarray(a * trace / 2 + b * (trace**2 + square) / 4)
+
+    def _difference_noise(self, groups: tuple[Group, ...], child: int) -> tuple[float, float]:
+        """Errors a and b of a child's moments less the pooled ones', whose part they are."""
+        key = groups, child
+        if key not in self._noise:
+            n_classes = sum(map(len, groups))
+            a, b = 0.0, 0.0
+            for i, group in enumerate(groups):
+                # Class weights: 1/n of the pool, and besides 1/m of the child's own m classes.
+                weight = 1 / n_classes - (1 / len(group) if i == child else 0.0)
+                a += weight**2 * float(self._moments.mean_noise[list(group)].sum())
+                b += weight**2 * float(self._moments.covariance_noise[list(group)].sum())
+            self._noise[key] = a, b
+        return self._noise[key]
 
     def _stack(self, groups: Sequence[Group]) -> tuple[Array, Array]:
         for group in groups:
             if group not in self._pooled:
                 self._pooled[group] = self._moments.pooled(group)
         return np.stack([self._pooled[g][0] for g in groups]), np.stack([self._pooled[g][1] for g in groups])
-
-
-def _difference_noise(noise: Array, groups: Sequence[Group], child: int) -> float:
-    """Variance of a child's mean estimate less the pooled one's, whose part it is, per unit of variance of a cell."""
-    n_classes = sum(map(len, groups))
-    total = 0.0
-    for i, group in enumerate(groups):
-        # Class weights: 1/n of the pool, and besides 1/m of the child's own m classes.
-        weight = 1 / n_classes - (1 / len(group) if i == child else 0.0)
-        total += weight**2 * float(noise[list(group)].sum())
-    return total
 
 
 class Similarity:

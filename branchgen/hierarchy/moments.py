@@ -75,9 +75,17 @@ def gaussian_divergence(mean_p: Array, covariance_p: Array, mean_q: Array, covar
 
     ½ [tr(Σ_q⁻¹ Σ_p) + (m_q − m_p)ᵀ Σ_q⁻¹ (m_q − m_p) − d + ln det Σ_q − ln det Σ_p]
     """
-    apart = (mean_q - mean_p)[..., None]
-    solved = np.linalg.solve(covariance_q, np.concatenate([covariance_p, apart], axis=-1))
-    trace = np.trace(solved[..., :-1], axis1=-2, axis2=-1)
-    distance = (apart[..., 0] * solved[..., -1]).sum(axis=-1)
-    log_determinants = np.linalg.slogdet(covariance_q)[1] - np.linalg.slogdet(covariance_p)[1]
+    precision = np.asarray(np.linalg.inv(covariance_q), dtype=float)
+    log_determinant = np.asarray(np.linalg.slogdet(covariance_q)[1], dtype=float)
+    return divergence_by_precision(mean_p, covariance_p, mean_q, precision, log_determinant)
+
+
+def divergence_by_precision(
+    mean_p: Array, covariance_p: Array, mean_q: Array, precision_q: Array, log_determinant_q: Array
+) -> Array:
+    """`gaussian_divergence` from Σ_q⁻¹ and ln det Σ_q, for many p against one q."""
+    apart = mean_q - mean_p
+    trace = np.einsum("...ij,...ji->...", precision_q, covariance_p)
+    distance = np.einsum("...i,...ij,...j->...", apart, precision_q, apart)
+    log_determinants = log_determinant_q - np.linalg.slogdet(covariance_p)[1]
     return np.asarray((trace + distance - mean_p.shape[-1] + log_determinants) / 2)
