@@ -18,8 +18,9 @@ from branchgen.hierarchy.tree import HORIZON, Clade, Hierarchy
 class Support:
     """How sure a branch point is.
 
-    Share of resamples with the same clade (None where the tree was given), and an interval of its time: 5th to 95th
-    percentile over resamples, for the clade as it stands.
+    Share of resamples with the same clade (None where the tree was given), and an interval of its time: from the 5th to
+    the 95th percentile over resamples, for the clade as it stands, as distances from their median. (Resampled cells are
+    fewer different ones, and so part a little earlier; that shift is no part of the interval.)
     """
 
     support: float | None
@@ -117,6 +118,14 @@ def derive(
     everything = criterion_of(np.arange(len(codes)))
     grown = merge_by_criterion(everything, classes) if tree is None else timed(everything, tree, position)
     hierarchy = Hierarchy.from_clades(grown, min_branch_span)
+    while True:
+        # A branch point with several children has a time of its own, not that of the pairs it was made of.
+        shape = hierarchy.to_clade()
+        again = Hierarchy.from_clades(timed(everything, shape, position), min_branch_span)
+        settled = len(again.branches) == len(hierarchy.branches)
+        hierarchy = again
+        if settled:
+            break
     shape = hierarchy.to_clade()
 
     members = [np.flatnonzero(codes == code) for code in range(len(classes))]
@@ -131,13 +140,9 @@ def derive(
             times[clade.name].append(clade.time)
             found[clade.name] += frozenset(clade.classes) in clades
 
-    unbounded = {clade.name: clade.time for clade in timed(everything, shape, position).walk()}
-
     def support(name: str, time: float) -> Support:
-        # Where a time was moved to leave room for a branch, so is its interval.
-        bounds = (time if unbounded[name] < time else 0.0, time if unbounded[name] > time else HORIZON)
-        resampled = np.clip(times[name] or [time], *bounds)
-        low, high = np.quantile(resampled, [0.05, 0.95])
+        low, middle, high = np.quantile(times[name] or [time], [0.05, 0.5, 0.95])
+        low, high = np.clip([time + low - middle, time + high - middle], 0.0, HORIZON)
         share = found[name] / n_bootstrap if tree is None and n_bootstrap else None
         return Support(share, float(low), float(high))
 
