@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -226,3 +228,27 @@ def test_absent_files_and_folders_are_named(read: Callable[[Path], Any], tmp_pat
 def test_the_hash_of_a_file_is_its_sha256(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"abc" * 10**6)
     assert files.file_hash(tmp_path / "x") == hashlib.sha256(b"abc" * 10**6).hexdigest()
+
+
+def test_a_terminated_command_leaves_no_temporary_file(tmp_path: Path) -> None:
+    """SIGTERM, as at the end of a job's time, while an output is open."""
+    code = (
+        "import sys, time, branchgen.cli, branchgen.__main__ as program\n"
+        "from branchgen import files\n"
+        "from pathlib import Path\n"
+        "def slow():\n"
+        "    with files.written_together(Path(sys.argv[1])) as (path,):\n"
+        "        path.write_text('half')\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(60)\n"
+        "program.main = slow\n"
+        "program.run()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "x.json")], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    process.terminate()
+    assert process.wait(timeout=30) == 143
+    process.stdout.close()
+    assert not list(tmp_path.iterdir())

@@ -72,7 +72,7 @@ def test_version_is_that_of_the_package() -> None:
 
 def test_console_command_is_installed() -> None:
     (command,) = metadata.entry_points(group="console_scripts", name="branchgen")
-    assert command.value == "branchgen.__main__:main"
+    assert command.value == "branchgen.__main__:run"
     assert callable(command.load())
     assert (Path(sys.executable).parent / "branchgen").exists()
 
