@@ -21,7 +21,7 @@ LAYERS = (
     ("cells", "hierarchy"),
     ("diffusion",),
     ("analysis",),
-    ("files", "device", "progress"),
+    ("files", "growing", "device", "progress"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -30,7 +30,7 @@ LAYERS = (
 STRANGERS = {("cells", "hierarchy"), ("hierarchy", "cells")}
 # Tools beside the layers, used by the workflow and the tests; no module imports them.
 BESIDE = {"fingerprint": set(), "schema": {"config"}}
-EDGE = ("files", "device", "progress", "commands", "cli", "__main__")
+EDGE = ("files", "growing", "device", "progress", "commands", "cli", "__main__")
 
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}

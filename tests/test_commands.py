@@ -29,7 +29,7 @@ from branchgen.diffusion.checkpoint import Model
 from branchgen.diffusion.sample import BLOCK
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import SOLVERS
-from branchgen.diffusion.train import N_BINS
+from branchgen.diffusion.validation import N_BINS
 from branchgen.hierarchy.newick import parse_newick
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.provenance import FORMAT_VERSION, state_hash

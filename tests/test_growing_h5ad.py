@@ -14,6 +14,7 @@ import pytest
 from scipy import sparse
 
 from branchgen import files
+from branchgen.growing import GrowingH5ad
 
 N_CELLS = 300
 GENES = [f"gene {i}" for i in range(40)]
@@ -24,6 +25,7 @@ from pathlib import Path
 import numpy as np, pandas as pd
 from scipy import sparse
 from branchgen import files
+from branchgen.growing import GrowingH5ad
 from branchgen.errors import BranchgenError
 
 folder = Path(sys.argv[1])
@@ -34,7 +36,7 @@ obs = pd.DataFrame({"cell_type": pd.Categorical(["a", "b"] * 300)}, index=[f"cel
 genes = [f"gene {i}" for i in range(40)]
 
 def write():
-    with files.written_together(folder / "cells.h5ad") as (path,), files.GrowingH5ad(path, genes) as output:
+    with files.written_together(folder / "cells.h5ad") as (path,), GrowingH5ad(path, genes) as output:
         for block in blocks:
             output.append(block)
         output.finish(obs, {"X_latent": rng.normal(size=(600, 5))}, {"note": "x"})
@@ -75,7 +77,7 @@ def grown(path: Path, matrix: sparse.csr_matrix, sizes: list[int]) -> pd.DataFra
     latents = np.arange(n_cells * 3, dtype=np.float32).reshape(n_cells, 3)
     ends = np.cumsum(sizes)
     assert ends[-1] == n_cells
-    with files.written_together(path) as (temporary,), files.GrowingH5ad(temporary, GENES) as output:
+    with files.written_together(path) as (temporary,), GrowingH5ad(temporary, GENES) as output:
         for size, end in zip(sizes, ends, strict=True):
             output.append(matrix[end - size : end])
         output.finish(obs, {"X_latent": latents}, {"branchgen": "{}"})
@@ -123,7 +125,7 @@ def test_a_mistake_of_ours_keeps_its_name_and_leaves_no_file(tmp_path: Path) -> 
     with (
         pytest.raises(ZeroDivisionError),
         files.written_together(tmp_path / "cells.h5ad") as (path,),
-        files.GrowingH5ad(path, GENES) as output,
+        GrowingH5ad(path, GENES) as output,
     ):
         output.append(counts())
         raise ZeroDivisionError

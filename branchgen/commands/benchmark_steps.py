@@ -15,12 +15,13 @@ import torch
 from branchgen import files
 from branchgen.config import BenchmarkStepsSettings, TrainSettings
 from branchgen.device import choose_device, describe
+from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.sample import BLOCK
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Process, dpmpp_2m
-from branchgen.diffusion.train import N_SEGMENTS, BatchSampler, TrainingData, TrainingState, train_step
+from branchgen.diffusion.train import TrainingState, train_step
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Clade, Hierarchy
 from branchgen.seeds import numpy_rng, torch_generator

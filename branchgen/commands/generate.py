@@ -20,6 +20,7 @@ from branchgen.device import choose_device, describe
 from branchgen.diffusion.checkpoint import Model, require_same_codec
 from branchgen.diffusion.sample import BLOCK, allocate, sample_blocks
 from branchgen.errors import BranchgenError
+from branchgen.growing import GrowingH5ad
 from branchgen.progress import Progress
 from branchgen.provenance import provenance
 from branchgen.seeds import numpy_rng
@@ -46,7 +47,7 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     with (
         files.written_together(arguments.output_generated) as (path,),
         Progress("generate", total) as progress,
-        files.GrowingH5ad(path, list(codec.genes)) as output,
+        GrowingH5ad(path, list(codec.genes)) as output,
     ):
         for name, block, latents, wanted in sample_blocks(sampler, numbers):
             batch.add(name, block, latents, wanted)
@@ -124,7 +125,7 @@ class Batch:
         )
         self.n_seen += wanted
 
-    def write(self, output: files.GrowingH5ad) -> None:
+    def write(self, output: GrowingH5ad) -> None:
         """Append the cells in memory to the file, and let go of their counts."""
         if self._counts:
             output.append(sparse.vstack(self._counts, format="csr"))

@@ -18,11 +18,13 @@ from branchgen import __version__, files
 from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
+from branchgen.diffusion.batches import TrainingData, class_weights
 from branchgen.diffusion.checkpoint import Model, require_same_codec
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.train import TrainingData, TrainingState, class_weights, fit, history_columns
+from branchgen.diffusion.train import TrainingState, fit
+from branchgen.diffusion.validation import history_columns
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Hierarchy

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,93 +19,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from branchgen.config import TrainSettings
+from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
 from branchgen.diffusion.network import BranchedDenoiser
-from branchgen.hierarchy.tree import HORIZON, Hierarchy
+from branchgen.diffusion.validation import denoising_loss, history_rows, validation_losses
+from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import numpy_rng, torch_generator
 
-N_SEGMENTS = 64
-"""Segments of a training batch: each holds cells of one branch."""
-N_BINS = 8
-"""Bins of equal length in time in which held-out losses are reported."""
-MAX_VALIDATION = 1024
-"""Largest number of cells of a split in a validation."""
 _WARMUP = 100
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainingData:
-    """Latents of one split: posterior means and standard deviations (n, d), and codes (n,) into `classes`."""
-
-    mean: Tensor
-    scale: Tensor
-    codes: NDArray[np.int64]
-    classes: tuple[str, ...]
-
-    def draw(self, rows: Tensor, noise: Tensor) -> Tensor:
-        """Posterior samples of some cells, with standard normal noise of their shape."""
-        return self.mean[rows] + self.scale[rows] * noise
-
-
-def class_weights(codes: NDArray[np.int64], n_classes: int, weighting: str) -> NDArray[np.float64]:
-    """Probability of every class in training, from its number of cells."""
-    counts = np.bincount(codes, minlength=n_classes).astype(float)
-    power = {"equal": 0.0, "sqrt": 0.5, "proportional": 1.0}[weighting]
-    return np.asarray(counts**power / (counts**power).sum())
-
-
-class BatchSampler:
-    """Draws (class, time) pairs by class weight and uniform time, sorted into segments of one branch each."""
-
-    def __init__(self, hierarchy: Hierarchy, data: TrainingData, weights: NDArray[np.float64], n_rows: int) -> None:
-        code = {name: position for position, name in enumerate(data.classes)}
-        self.n_rows = n_rows
-        self._spans = np.array([(branch.t_start, branch.t_end) for branch in hierarchy.branches])
-        shares = np.zeros((len(hierarchy.branches), len(data.classes)))
-        for position, branch in enumerate(hierarchy.branches):
-            members = [code[name] for name in branch.classes]
-            shares[position, members] = weights[members]
-        mass = shares.sum(axis=1) * (self._spans[:, 1] - self._spans[:, 0])
-        self._branches = np.cumsum(mass / mass.sum())
-        self._classes = np.cumsum(shares / shares.sum(axis=1, keepdims=True), axis=1)
-        self._order = np.argsort(data.codes, kind="stable")
-        self._sizes = np.bincount(data.codes, minlength=len(data.classes))
-        self._offsets = np.cumsum(self._sizes) - self._sizes
-
-    def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Branches (n_segments,), cells (n_segments, n_rows) and times (n_segments, n_rows) of one batch.
-
-        Segments are spread evenly over the branches' probabilities, and times over a segment's span, which keeps
-        expectations and lowers the variance.
-        """
-        branch = _position(self._branches, (np.arange(N_SEGMENTS) + rng.random()) / N_SEGMENTS)
-        u = (np.arange(self.n_rows) + rng.random((N_SEGMENTS, self.n_rows))) / self.n_rows
-        low, high = self._spans[branch, :1], self._spans[branch, 1:]
-        draws = rng.random((N_SEGMENTS, self.n_rows))
-        codes = (draws[..., None] >= self._classes[branch][:, None, :]).sum(axis=-1)
-        codes = np.minimum(codes, self._last[branch][:, None])
-        cells = self._offsets[codes] + np.floor(rng.random(codes.shape) * self._sizes[codes]).astype(np.int64)
-        return branch, self._order[cells], low + u * (high - low)
-
-    @property
-    def _last(self) -> NDArray[np.int64]:
-        """Last class of every branch, a guard against rounding in the cumulative shares."""
-        steps = np.diff(self._classes, axis=1, prepend=0.0) > 0
-        return np.asarray(self._classes.shape[1] - 1 - np.argmax(steps[:, ::-1], axis=1))
-
-
-def _position(cumulative: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.int64]:
-    return np.minimum(np.searchsorted(cumulative, u, side="right"), len(cumulative) - 1)
-
-
-def denoising_loss(network: BranchedDenoiser, z: Tensor, t: Tensor, branch: Tensor, noise: Tensor) -> Tensor:
-    """Squared denoising error of every cell, mean over coordinates, shape (n_segments, n_rows).
-
-    Weighted by 1/c_out², so that every noise level counts alike (Karras et al. 2022, section 5).
-    """
-    x = z + network.schedule.sigma(t, z) * noise
-    _, _, out = network.preconditioning(t, branch)
-    error: Tensor = (network(x, t, branch) - z) / out
-    return (error**2).mean(dim=-1)
 
 
 @dataclass
@@ -176,7 +96,7 @@ def fit(
     while state.step < settings.n_steps and not _exhausted(state, settings):
         loss = train_step(state, sampler, train, settings, seed)
         if state.step % settings.validate_every == 0 or state.step == settings.n_steps:
-            _validate(state, hierarchy, train, ref, seed)
+            _validate(state, hierarchy, {"ref": ref, "train": train}, seed)
         report(state.step, loss, state.best_loss)
         if time.monotonic() - saved >= settings.checkpoint_seconds:
             save(state.to_state())
@@ -217,61 +137,14 @@ def _annealing(step: int, n_steps: int) -> float:
     return min(1.0, (step + 1) / _WARMUP) * (1 + math.cos(math.pi * step / n_steps)) / 2
 
 
-def _validate(state: TrainingState, hierarchy: Hierarchy, train: TrainingData, ref: TrainingData, seed: int) -> None:
-    for split, data in (("ref", ref), ("train", train)):
-        losses, branches, bins = validation_losses(state.average, hierarchy, data, seed, split)
-        if split == "ref" and losses.mean() < state.best_loss:
-            state.best_loss, state.best_step = float(losses.mean()), state.step
+def _validate(state: TrainingState, hierarchy: Hierarchy, splits: Mapping[str, TrainingData], seed: int) -> None:
+    for split, data in splits.items():
+        losses = validation_losses(state.average, hierarchy, data, seed, split)
+        if split == "ref" and losses.values.mean() < state.best_loss:
+            state.best_loss, state.best_step = float(losses.values.mean()), state.step
             state.best = _snapshot(state.average)
-        names = ["all", *(branch.name for branch in hierarchy.branches)]
-        for position, name in enumerate(names):
-            for number in range(N_BINS):
-                chosen = (bins == number) & ((branches == position - 1) | (position == 0))
-                if chosen.any():
-                    time_ = (number + 0.5) / N_BINS * HORIZON
-                    state.history.append(
-                        {
-                            "step": state.step,
-                            "split": split,
-                            "branch": name,
-                            "sigma": float(state.network.schedule.levels(np.array([time_])).mean()),
-                            "loss": float(losses[chosen].mean()),
-                            "n_cells": int(chosen.sum()),
-                        }
-                    )
-
-
-@torch.no_grad()
-def validation_losses(
-    network: BranchedDenoiser, hierarchy: Hierarchy, data: TrainingData, seed: int, split: str
-) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-    """Denoising losses of cells of a split, one time per bin and cell, always with the same noise.
-
-    Returns losses, positions of the branches and numbers of the bins, each of shape (n_cells × N_BINS,).
-    """
-    rng, generator = numpy_rng(seed, "validate", split), torch_generator(seed, "validate", split)
-    rows = np.sort(rng.permutation(len(data.codes))[:MAX_VALIDATION])
-    rows = np.tile(rows, N_BINS)
-    bins = np.repeat(np.arange(N_BINS), len(rows) // N_BINS)
-    times = (bins + rng.random(len(rows))) / N_BINS * HORIZON
-    noise = torch.randn((2, len(rows), data.mean.shape[1]), generator=generator).to(data.mean)
-    branches = hierarchy.branch_of([data.classes[code] for code in data.codes[rows]], times)
-    losses = np.empty(len(rows))
-    for position in np.unique(branches):
-        chosen = np.flatnonzero(branches == position)
-        picked = torch.from_numpy(chosen).to(noise.device)
-        z = data.draw(torch.from_numpy(rows[chosen]).to(noise.device), noise[0, picked])
-        t = torch.from_numpy(times[chosen]).to(z)
-        branch = torch.tensor([position], device=z.device)
-        losses[chosen] = denoising_loss(network, z[None], t[None], branch, noise[1, picked][None])[0].cpu().numpy()
-    return losses, branches, bins
+        state.history.extend(history_rows(state.network, hierarchy, losses, state.step, split))
 
 
 def _snapshot(network: BranchedDenoiser) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in network.state_dict().items()}
-
-
-def history_columns(history: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    """Rows of the history as columns of a table."""
-    names = ("step", "split", "branch", "sigma", "loss", "n_cells")
-    return {name: [row[name] for row in history] for name in names}

@@ -7,7 +7,7 @@ import torch
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.train import denoising_loss
+from branchgen.diffusion.validation import denoising_loss
 from branchgen.seeds import torch_generator
 
 D, N_BRANCHES = 5, 4

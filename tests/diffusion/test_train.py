@@ -7,17 +7,10 @@ import pytest
 import torch
 
 from branchgen.config import TrainSettings
+from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData, class_weights
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.train import (
-    N_BINS,
-    N_SEGMENTS,
-    BatchSampler,
-    TrainingData,
-    TrainingState,
-    class_weights,
-    fit,
-    validation_losses,
-)
+from branchgen.diffusion.train import TrainingState, fit
+from branchgen.diffusion.validation import N_BINS, validation_losses
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
@@ -165,8 +158,8 @@ def test_training_stops_early_and_keeps_the_best_weights() -> None:
     assert state.step == state.best_step + 4 * 25
     kept = state.average
     kept.load_state_dict(state.best)
-    losses, _, _ = validation_losses(kept, hierarchy_of(tree), ref, 0, "ref")
-    assert losses.mean() == pytest.approx(state.best_loss, rel=1e-6)
+    losses = validation_losses(kept, hierarchy_of(tree), ref, 0, "ref")
+    assert losses.values.mean() == pytest.approx(state.best_loss, rel=1e-6)
     pooled = [row for row in state.history if row["branch"] == "all" and row["split"] == "ref"]
     last = [row["loss"] for row in pooled if row["step"] == state.step]
     assert np.mean(last) > state.best_loss

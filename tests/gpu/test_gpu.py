@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from branchgen.config import TrainSettings
+from branchgen.diffusion.batches import BatchSampler, TrainingData
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.sample import TreeSampler, sample_blocks
-from branchgen.diffusion.train import BatchSampler, TrainingData, TrainingState, train_step
+from branchgen.diffusion.train import TrainingState, train_step
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy

@@ -1,0 +1,90 @@
+"""The denoising loss, and how it is followed on held-out cells."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from branchgen.diffusion.batches import TrainingData
+from branchgen.diffusion.network import BranchedDenoiser
+from branchgen.hierarchy.tree import HORIZON, Hierarchy
+from branchgen.seeds import numpy_rng, torch_generator
+
+N_BINS = 8
+"""Bins of equal length in time in which held-out losses are reported."""
+MAX_VALIDATION = 1024
+"""Largest number of cells of a split in a validation."""
+
+
+def denoising_loss(network: BranchedDenoiser, z: Tensor, t: Tensor, branch: Tensor, noise: Tensor) -> Tensor:
+    """Squared denoising error of every cell, mean over coordinates, shape (n_segments, n_rows).
+
+    Weighted by 1/c_out², so that every noise level counts alike (Karras et al. 2022, section 5).
+    """
+    x = z + network.schedule.sigma(t, z) * noise
+    _, _, out = network.preconditioning(t, branch)
+    error: Tensor = (network(x, t, branch) - z) / out
+    return (error**2).mean(dim=-1)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Losses, positions of the branches and numbers of the bins, each of shape (n_cells × N_BINS,)."""
+
+    values: NDArray[np.float64]
+    branches: NDArray[np.int64]
+    bins: NDArray[np.int64]
+
+
+@torch.no_grad()
+def validation_losses(
+    network: BranchedDenoiser, hierarchy: Hierarchy, data: TrainingData, seed: int, split: str
+) -> HeldOut:
+    """Denoising losses of cells of a split, one time per bin and cell, always with the same noise."""
+    rng, generator = numpy_rng(seed, "validate", split), torch_generator(seed, "validate", split)
+    rows = np.sort(rng.permutation(len(data.codes))[:MAX_VALIDATION])
+    rows = np.tile(rows, N_BINS)
+    bins = np.repeat(np.arange(N_BINS), len(rows) // N_BINS)
+    times = (bins + rng.random(len(rows))) / N_BINS * HORIZON
+    noise = torch.randn((2, len(rows), data.mean.shape[1]), generator=generator).to(data.mean)
+    branches = hierarchy.branch_of([data.classes[code] for code in data.codes[rows]], times)
+    losses = np.empty(len(rows))
+    for position in np.unique(branches):
+        chosen = np.flatnonzero(branches == position)
+        picked = torch.from_numpy(chosen).to(noise.device)
+        z = data.draw(torch.from_numpy(rows[chosen]).to(noise.device), noise[0, picked])
+        t = torch.from_numpy(times[chosen]).to(z)
+        branch = torch.tensor([position], device=z.device)
+        losses[chosen] = denoising_loss(network, z[None], t[None], branch, noise[1, picked][None])[0].cpu().numpy()
+    return HeldOut(losses, branches, bins)
+
+
+def history_rows(
+    network: BranchedDenoiser, hierarchy: Hierarchy, losses: HeldOut, step: int, split: str
+) -> Iterator[dict[str, Any]]:
+    """Mean losses by branch and noise level, and over all branches: rows of the table of the training."""
+    for position, name in enumerate(["all", *(branch.name for branch in hierarchy.branches)]):
+        for number in range(N_BINS):
+            chosen = (losses.bins == number) & ((losses.branches == position - 1) | (position == 0))
+            if chosen.any():
+                middle = (number + 0.5) / N_BINS * HORIZON
+                yield {
+                    "step": step,
+                    "split": split,
+                    "branch": name,
+                    "sigma": float(network.schedule.levels(np.array([middle])).mean()),
+                    "loss": float(losses.values[chosen].mean()),
+                    "n_cells": int(chosen.sum()),
+                }
+
+
+def history_columns(history: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
+    """Rows of the history as columns of a table."""
+    names = ("step", "split", "branch", "sigma", "loss", "n_cells")
+    return {name: [row[name] for row in history] for name in names}
