@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
+from limits import full_disk
 from run_commands import FILES, SETTINGS, command_line, run_command
 
 from branchgen import files
@@ -500,33 +501,27 @@ def limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
 
 
-@pytest.fixture
-def full_disk(tiny_run: Path) -> Iterator[None]:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    limit_files(1000)
-    yield
-    limit_files(before)
-
-
 @pytest.mark.parametrize("command", SETTINGS)
 @pytest.mark.parametrize("old", [False, True])
 def test_a_full_disk_leaves_what_there_was(
-    command: str, old: bool, tiny_run: Path, results: Path, full_disk: None, capfd: pytest.CaptureFixture[str]
+    command: str, old: bool, tiny_run: Path, results: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     outputs = [results / FILES[flag] for flag in COMMANDS[command].outputs]
     for path in outputs if old else ():
         path.write_text("old")
     few = {"n_steps": 2} if "n_steps" in SETTINGS[command] else {}
-    assert run_command(command, tiny_run, results, **few) == 2
+    with full_disk(1000):
+        assert run_command(command, tiny_run, results, **few) == 2
     names = ", ".join(map(str, outputs))
     check(capfd.readouterr().err, command, [f"cannot write {names}: File too large; check free space and permissions"])
     assert {path: path.read_text() for path in results.rglob("*")} == (dict.fromkeys(outputs, "old") if old else {})
 
 
 def test_a_full_disk_in_the_middle_of_training(
-    tiny_run: Path, results: Path, full_disk: None, capfd: pytest.CaptureFixture[str]
+    tiny_run: Path, results: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert run_command("train", tiny_run, results, checkpoint_seconds=0) == 2
+    with full_disk(1000):
+        assert run_command("train", tiny_run, results, checkpoint_seconds=0) == 2
     path = results / "model.pt.checkpoints" / "checkpoint.pt"
     check(capfd.readouterr().err, "train", [f"cannot write {path}: File too large; check free space and permissions"])
     assert not [found for found in results.rglob("*") if found.is_file()]

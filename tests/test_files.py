@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from anndata import AnnData
+from limits import full_disk
 from matplotlib.figure import Figure
 from scipy import sparse
 
@@ -103,20 +103,11 @@ WRITERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-@pytest.fixture
-def full_disk() -> Iterator[None]:
-    """No file of this process can grow beyond 5,000 bytes: the write itself fails, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (5000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(name: str, tmp_path: Path, full_disk: None) -> None:
+def test_a_full_disk_is_one_sentence_and_keeps_the_old_file(name: str, tmp_path: Path) -> None:
     target = tmp_path / name
     target.write_text("old")
-    with pytest.raises(BranchgenError) as caught, files.written_together(target) as (path,):
+    with full_disk(5000), pytest.raises(BranchgenError) as caught, files.written_together(target) as (path,):
         WRITERS[name](path)
     sentence = str(caught.value)
     assert sentence.startswith(f"cannot write {target}: ")

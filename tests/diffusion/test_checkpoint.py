@@ -4,6 +4,7 @@ import io
 
 import pytest
 import torch
+from oracle import binary_tree
 
 from branchgen.diffusion.checkpoint import Model, require_same_codec
 from branchgen.diffusion.network import BranchedDenoiser, Shape
@@ -13,7 +14,6 @@ from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import torch_generator
-from tests.oracle import binary_tree
 
 
 def test_round_trip_gives_the_same_samples() -> None:

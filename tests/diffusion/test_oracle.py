@@ -2,8 +2,7 @@
 
 import numpy as np
 import torch
-
-from tests.oracle import binary_tree
+from oracle import binary_tree
 
 
 def test_score_is_the_denoising_direction() -> None:

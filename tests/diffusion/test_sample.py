@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from oracle import GaussianMixtureTree, binary_tree
 
 from branchgen.diffusion.handover import BranchMoments, identity, levels_at, start, transport
 from branchgen.diffusion.sample import BLOCK, TreeSampler, allocate, branch_times, descend, sample_blocks
@@ -10,7 +11,6 @@ from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.tree import Clade, Hierarchy
-from tests.oracle import GaussianMixtureTree, binary_tree
 
 
 def sampler_of(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str, solver: str = "dpmpp_2m") -> TreeSampler:

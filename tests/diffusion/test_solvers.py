@@ -5,12 +5,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from oracle import GaussianMixtureTree, binary_tree
 from torch import Tensor
 
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import SOLVERS, Process, Reference
 from branchgen.seeds import torch_generator
-from tests.oracle import GaussianMixtureTree, binary_tree
 
 
 def solve(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from oracle import GaussianMixtureTree, binary_tree
 
 from branchgen.config import TrainSettings
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData, class_weights
@@ -15,7 +16,6 @@ from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import torch_generator
-from tests.oracle import GaussianMixtureTree, binary_tree
 
 
 def data_of(tree: GaussianMixtureTree, sizes: list[int], seed: int) -> TrainingData:

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from oracle import binary_tree
 
 from branchgen.config import TrainSettings
 from branchgen.diffusion.batches import BatchSampler, TrainingData
@@ -14,7 +15,6 @@ from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import numpy_rng, torch_generator
-from tests.oracle import binary_tree
 
 pytestmark = [
     pytest.mark.gpu,
