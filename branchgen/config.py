@@ -98,7 +98,10 @@ class DeriveSettings(Section):
         "similarity: distances between classes within a fraction epsilon of those inside a class.",
     )
     epsilon: float = knob(
-        0.5, "Budget of the criterion; a larger one branches later in generation and shares more.", low=0
+        0.5,
+        "Budget of the criterion (fidelity: in nats); a larger one branches later in generation and shares more. "
+        "Divergence grows with the logarithm of distance: at 1 nat, types four standard deviations apart can be one.",
+        low=0,
     )
     min_branch_span: float = knob(
         0.03, "Branch points closer in time than this become one with several children.", low=0, high=0.5
