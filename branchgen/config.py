@@ -100,7 +100,7 @@ class DeriveSettings(Section):
     epsilon: float = knob(
         0.5,
         "Budget of the criterion (fidelity: in nats); a larger one branches later in generation and shares more. "
-        "Divergence grows with the logarithm of distance: at 1 nat, types four standard deviations apart can be one.",
+        "Divergence grows with the logarithm of distance: at 1 nat, types five standard deviations apart can be one.",
         low=0,
     )
     min_branch_span: float = knob(
