@@ -58,7 +58,9 @@ class Moments:
         common = covariance.mean(axis=0)
         trust = n_cells / (n_cells + shrinkage)
         shrunk = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * common
-        return cls(mean, shrunk, 1 / n_cells, trust**2 / n_cells)
+        # The error of a mean is 1/n, but of a handful of cells nobody can say what is error: to part too early costs
+        # time, to part too late costs a class its identity. So small classes are corrected less.
+        return cls(mean, shrunk, trust**2 / n_cells, trust**2 / n_cells)
 
     def pooled(self, members: Sequence[int], weights: Array | None = None) -> tuple[Array, Array]:
         """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""
