@@ -9,6 +9,7 @@ from __future__ import annotations
 import colorsys
 import functools
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec
 
@@ -78,7 +79,21 @@ def render(figure: Figure, format_: str) -> bytes:
         # The date, and the version in the name of the software, would make equal figures differ.
         metadata = {"Date": None, "Creator": None} if format_ == "svg" else {"Software": None}
         figure.savefig(stream, format=format_, metadata=metadata)
-    return stream.getvalue()
+    return _numbered_ids(stream.getvalue()) if format_ == "svg" else stream.getvalue()
+
+
+def _numbered_ids(svg: bytes) -> bytes:
+    """The ids of clip paths and markers by order of appearance.
+
+    Matplotlib hashes the coordinates into them, and the solver behind its layout gives the last bits of a coordinate
+    by where its variables happen to lie in memory.
+    """
+    names: dict[bytes, bytes] = {}
+
+    def renamed(found: re.Match[bytes]) -> bytes:
+        return found[1] + names.setdefault(found[2], b"%s%d" % (found[2][:1], len(names)))
+
+    return re.sub(rb'((?:\bid="|url\(#|href="#))([a-z][0-9a-f]{10})\b', renamed, svg)
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, tuple[float, float, float]]:
