@@ -86,6 +86,20 @@ COMMANDS = {
         outputs={"generated": "generated cells (h5ad)"},
         device=True,
     ),
+    "baseline": Command(
+        summary="Generate cells by a simpler method, to compare the generated cells with.",
+        inputs={},
+        outputs={"generated": "cells of the baseline (h5ad)"},
+        options={
+            "method": "gauss: a Gaussian per class in the latent space of the codec; "
+            "scvi: a mixture of Gaussians per class in the latent space of scVI (pip install 'branchgen[scvi]')",
+            "latents": "gauss: latent coordinates (h5ad)",
+            "codec": "gauss: the codec (pt)",
+            "cells": "scvi: prepared cells (h5ad)",
+        },
+        required=("method",),
+        device=True,
+    ),
     "analyse": Command(
         summary="Sample the populations at the branch points and compare their children.",
         inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},

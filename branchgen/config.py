@@ -154,6 +154,17 @@ class GenerateSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BaselineSettings(Section):
+    """Simpler generators, with which the generated cells are compared."""
+
+    n_cells: str = knob(
+        "train", "A number for every class; train: as many as the training split has; or a table of class to number."
+    )
+    n_components: int = knob(5, "scvi: most components of the mixture of a class, chosen by BIC.", low=1)
+    max_epochs: int = knob(0, "scvi: upper bound on passes over the training cells; 0 leaves it to scVI.", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
 class AnalyseSettings(Section):
     """Populations and genes of the branch points."""
 
@@ -197,6 +208,7 @@ SECTIONS: dict[str, type[Section]] = {
     "derive": DeriveSettings,
     "train": TrainSettings,
     "generate": GenerateSettings,
+    "baseline": BaselineSettings,
     "analyse": AnalyseSettings,
     "evaluate": EvaluateSettings,
     "plot": PlotSettings,

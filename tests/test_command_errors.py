@@ -444,7 +444,8 @@ def test_a_device_that_is_not_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
-    assert run_command(command, tiny_run, results, device=device) == 2
+    required = dict.fromkeys(COMMANDS[command].required, "x")
+    assert run_command(command, tiny_run, results, device=device, **required) == 2
     check(capsys.readouterr().err, command, [part.format(torch=torch.__version__)])
     assert not list(results.iterdir())
 

@@ -24,6 +24,8 @@ from branchgen.schema import schema_text
 SCHEMA_OF_CONFIG = yaml.safe_load(SCHEMA.read_text())
 SETTINGS = [(name, knob.name) for name, section in SECTIONS.items() for knob in dataclasses.fields(section)]
 
+N_CELLS = [("generate", "n_cells"), ("baseline", "n_cells")]
+
 minimal: dict[str, Any] = {"datasets": {"lung": {"source": "lung.h5ad", "label_key": "cell_type"}}}
 
 
@@ -84,20 +86,22 @@ def test_default_and_range_of_schema_and_dataclass_agree(section: str, name: str
             beyond = bound + outwards if whole else math.nextafter(bound, outwards * math.inf)
             candidates += [bound, beyond]
     for value in candidates:
-        if (section, name) == ("generate", "n_cells") and value != knob.default:
+        if (section, name) in N_CELLS and value != knob.default:
             continue  # a text on the command line, a number or a table in the file
         by_schema = not refusal({**minimal, section: {name: value}})
         assert by_schema == accepted_by_dataclass(section, name, value), value
 
 
+@pytest.mark.parametrize("section", ["generate", "baseline"])
 @pytest.mark.parametrize("n_cells", [1, 500, "train", {"T cell": 10, "B": 0}])
-def test_n_cells_is_a_number_the_word_train_or_a_table(n_cells: Any) -> None:
-    assert not refusal({**minimal, "generate": {"n_cells": n_cells}})
+def test_n_cells_is_a_number_the_word_train_or_a_table(section: str, n_cells: Any) -> None:
+    assert not refusal({**minimal, section: {"n_cells": n_cells}})
 
 
+@pytest.mark.parametrize("section", ["generate", "baseline"])
 @pytest.mark.parametrize("n_cells", [0, -5, 2.5, "all", {}, {"B": -1}, {"B": "ten"}, [10], None])
-def test_other_n_cells_are_refused(n_cells: Any) -> None:
-    assert refusal({**minimal, "generate": {"n_cells": n_cells}})
+def test_other_n_cells_are_refused(section: str, n_cells: Any) -> None:
+    assert refusal({**minimal, section: {"n_cells": n_cells}})
 
 
 def test_flags_of_every_command_have_the_defaults_and_meanings_of_the_dataclass() -> None:

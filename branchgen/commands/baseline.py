@@ -1,0 +1,201 @@
+"""`branchgen baseline`: cells of a simpler generator, in the form of generated ones, to be compared with them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
+
+from branchgen import files
+from branchgen.analysis.gaussians import ClassGaussians
+from branchgen.analysis.scvi_mixtures import ScviMixtures
+from branchgen.cells.codec import Codec
+from branchgen.cells.keys import (
+    ANCESTOR,
+    CELL_TYPE,
+    COUNTS,
+    LATENT,
+    LATENT_SCALE,
+    LIBRARY_SIZE,
+    PROVENANCE,
+    SPLIT,
+    require,
+)
+from branchgen.config import BaselineSettings
+from branchgen.device import choose_device, describe
+from branchgen.diffusion.checkpoint import require_same_codec
+from branchgen.errors import BranchgenError
+from branchgen.growing import GrowingH5ad
+from branchgen.progress import Progress
+from branchgen.provenance import provenance
+from branchgen.seeds import numpy_rng
+
+log = logging.getLogger(__name__)
+
+BLOCK = 512
+"""Cells drawn at once."""
+INPUTS = {"gauss": ("latents", "codec"), "scvi": ("cells",)}
+"""The files that every method needs."""
+
+Drawn = tuple[sparse.csr_matrix, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """The training cells of a method: which class each has, and of how many there are."""
+
+    rows: NDArray[np.bool_]
+    codes: NDArray[np.int64]
+    classes: list[str]
+
+    @classmethod
+    def of(cls, cells: AnnData) -> Training:
+        """Training cells of prepared or encoded cells."""
+        rows = (cells.obs[SPLIT] == "train").to_numpy()
+        labels = cells.obs[CELL_TYPE][rows].astype(str).to_numpy()
+        classes, codes = np.unique(labels, return_inverse=True)
+        return cls(rows=rows, codes=codes.astype(np.int64), classes=[str(name) for name in classes])
+
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Number of training cells of every class."""
+        return dict(zip(self.classes, np.bincount(self.codes).tolist(), strict=True))
+
+
+class Gauss:
+    """One Gaussian per class in the codec's latent space."""
+
+    def __init__(self, arguments: argparse.Namespace, settings: BaselineSettings, device: torch.device) -> None:
+        source, codec_source = Path(arguments.latents), Path(arguments.codec)
+        latents = files.read_artefact(source, "encode")
+        require(latents, str(source), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
+        state = files.read_state(codec_source, "codec")
+        found = files.read_provenance(latents, source)["codec"]
+        require_same_codec(found, state["hash"], str(source), str(codec_source))
+        self.inputs = {"latents": files.file_hash(source), "codec": found}
+        self.training = Training.of(latents)
+        self._codec = Codec.from_state(state).to(device)
+        self.genes = list(self._codec.genes)
+        mean, scale = (latents.obsm[key][self.training.rows].astype(float) for key in (LATENT, LATENT_SCALE))
+        self._gaussians = ClassGaussians.fit(mean, scale, self.training.codes, len(self.training.classes))
+
+    def draw(self, code: int, n_cells: int, rng: np.random.Generator) -> Drawn:
+        """Counts and latents of new cells of one class."""
+        latents = self._gaussians.draw(code, n_cells, rng)
+        return self._codec.draw_counts(torch.from_numpy(latents), rng), latents
+
+
+class Scvi:
+    """A Gaussian mixture per class in the latent space of scVI."""
+
+    def __init__(self, arguments: argparse.Namespace, settings: BaselineSettings, device: torch.device) -> None:
+        source = Path(arguments.cells)
+        cells = files.read_artefact(source, "prepare")
+        require(cells, str(source), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
+        self.inputs = {"cells": files.file_hash(source)}
+        self.training = Training.of(cells)
+        self.genes = list(map(str, cells.var_names))
+        counts = sparse.csr_matrix(cells.layers[COUNTS])
+        self._mixtures = ScviMixtures.fit(
+            counts[self.training.rows],
+            counts[(cells.obs[SPLIT] == "ref").to_numpy()],
+            self.training.codes,
+            len(self.training.classes),
+            n_components=settings.n_components,
+            max_epochs=settings.max_epochs,
+            device=device,
+            seed=arguments.seed,
+        )
+
+    def draw(self, code: int, n_cells: int, rng: np.random.Generator) -> Drawn:
+        """Counts and latents of new cells of one class."""
+        return self._mixtures.draw(code, n_cells, rng)
+
+
+METHODS: dict[str, type[Gauss] | type[Scvi]] = {"gauss": Gauss, "scvi": Scvi}
+
+
+def run(arguments: argparse.Namespace, settings: BaselineSettings) -> None:
+    """Fit the method to the training cells, and write cells that it draws."""
+    device = choose_device(arguments.device)
+    if arguments.method not in METHODS:
+        raise BranchgenError(f"method is {arguments.method!r}; it must be one of {', '.join(METHODS)}")
+    for name in INPUTS[arguments.method]:
+        if getattr(arguments, name) is None:
+            raise BranchgenError(f"the method {arguments.method} needs --{name}")
+    log.info("running on %s", describe(device))
+    method = METHODS[arguments.method](arguments, settings, device)
+    numbers = requested(settings.n_cells, method.training.class_counts)
+    record = provenance(
+        "baseline", settings.to_dict(), arguments.seed, method.inputs, method=arguments.method, n_cells=numbers
+    )
+    with (
+        files.written_together(arguments.output_generated) as (path,),
+        Progress("baseline", sum(numbers.values())) as progress,
+        GrowingH5ad(path, method.genes) as output,
+    ):
+        tables, latents = [], []
+        n_done = 0
+        for name, first, (counts, of_cells) in blocks(method, numbers, arguments.seed):
+            output.append(counts)
+            tables.append(obs_of(name, first, counts, n_done))
+            latents.append(of_cells)
+            n_done += len(of_cells)
+            progress.to(n_done)
+        obs = pd.concat(tables).assign(**{CELL_TYPE: lambda obs: pd.Categorical(obs[CELL_TYPE])})
+        output.finish(obs, {LATENT: np.concatenate(latents)}, {PROVENANCE: record})
+    log.info("%s: %d cells of %d classes", arguments.method, len(obs), len(numbers))
+
+
+def requested(text: str, class_counts: Mapping[str, int]) -> dict[str, int]:
+    """Table of class to number that a text stands for: a number, ``train`` or a JSON object."""
+    if text == "train":
+        return dict(class_counts)
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    numbers = value if isinstance(value, Mapping) else dict.fromkeys(class_counts, value)
+    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers.values()):
+        example = json.dumps({next(iter(class_counts)): 100})
+        raise BranchgenError(
+            f"n_cells is {text!r}; it must be a number, the word train, or a table of class to number such as {example}"
+        )
+    for name in numbers:
+        if name not in class_counts:
+            raise BranchgenError(f"n_cells asks for class {name!r}, but there are {', '.join(class_counts)}")
+    if not sum(numbers.values()):
+        raise BranchgenError("n_cells asks for no cell at all; ask for at least one")
+    return dict(numbers)
+
+
+def blocks(method: Gauss | Scvi, numbers: Mapping[str, int], seed: int) -> Iterator[tuple[str, int, Drawn]]:
+    """Class, number of the first cell, and the cells of every block; each block has a generator of its own."""
+    for name, total in numbers.items():
+        code = method.training.classes.index(name)
+        for first in range(0, total, BLOCK):
+            rng = numpy_rng(seed, "baseline", name, first // BLOCK)
+            yield name, first, method.draw(code, min(BLOCK, total - first), rng)
+
+
+def obs_of(name: str, first: int, counts: sparse.csr_matrix, n_before: int) -> pd.DataFrame:
+    """Table of the cells of one block; no two cells share noise, so that each has an ancestor of its own."""
+    numbers = np.arange(counts.shape[0])
+    return pd.DataFrame(
+        {
+            CELL_TYPE: name,
+            LIBRARY_SIZE: np.asarray(counts.sum(axis=1)).ravel().astype(np.int64),
+            ANCESTOR: n_before + numbers,
+        },
+        index=[f"{name}_{i}" for i in first + numbers],
+    )
