@@ -147,8 +147,10 @@ class GenerateSettings(Section):
         "dpmpp_2m", "Integrator of the reverse process: dpmpp_2m, heun, sde (stochastic), pc (predictor-corrector)."
     )
     n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
-    handover: Literal["transport", "identity"] = knob(
-        "transport", "How a sample enters a child branch: by the optimal-transport map of the moments, or as it is."
+    handover: Literal["transport", "linear", "identity"] = knob(
+        "transport",
+        "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
+        "the linear map that matches mean and covariance of the branches; or as it is.",
     )
     batch_size: int = knob(4096, "Cells held in memory before they are written.", low=1)
 
@@ -170,8 +172,10 @@ class AnalyseSettings(Section):
 
     n_cells: int = knob(128, "Cells of every population at a branch point.", low=2)
     n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
-    handover: Literal["transport", "identity"] = knob(
-        "transport", "How a sample enters a child branch: by the optimal-transport map of the moments, or as it is."
+    handover: Literal["transport", "linear", "identity"] = knob(
+        "transport",
+        "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
+        "the linear map that matches mean and covariance of the branches; or as it is.",
     )
 
 

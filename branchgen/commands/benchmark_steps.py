@@ -23,6 +23,7 @@ from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Process, dpmpp_2m
 from branchgen.diffusion.train import TrainingState, train_step
 from branchgen.errors import BranchgenError
+from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Clade, Hierarchy
 from branchgen.seeds import numpy_rng, torch_generator
 
@@ -88,7 +89,9 @@ def steps_of(
     z = torch.randn((len(codes), N_LATENT), generator=torch_generator(0, "latents")).to(device)
     data = TrainingData(mean=z, scale=torch.zeros_like(z), codes=codes, classes=hierarchy.classes)
     n = len(hierarchy.branches)
-    moments = BranchMoments(np.zeros((n, N_LATENT)), np.stack([np.eye(N_LATENT)] * n))
+    n_classes = len(hierarchy.classes)
+    exact = Moments.exact(np.zeros((n_classes, N_LATENT)), np.stack([np.eye(N_LATENT)] * n_classes))
+    moments = BranchMoments.pooled(hierarchy, hierarchy.classes, exact, np.full(n_classes, 1 / n_classes))
     schedule = NoiseSchedule.uniform(0.02, 10.0, N_LATENT)
     shape = Shape(
         n_latent=N_LATENT, n_branches=n, n_hidden=train.n_hidden, n_blocks=train.n_blocks, n_head=train.n_head

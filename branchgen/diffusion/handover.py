@@ -1,30 +1,38 @@
-"""Moments of the branches, and how a sample passes from a branch into its child."""
+"""How a sample passes from a branch into its child, by the Gaussian moments of the classes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from branchgen.diffusion.mixture import GaussianMixture, MixtureMap, gaussian_map
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Hierarchy
 
 Array = NDArray[np.float64]
-Handover = Callable[[Tensor], Tensor]
+Handover = Callable[[Tensor, torch.Generator], Tensor]
+"""From cells (n_cells, d) that leave a branch, and a generator, to cells that enter its child."""
 
 
 @dataclass(frozen=True)
 class BranchMoments:
-    """Means (n_branches, d) and covariances (n_branches, d, d) of the data of every branch, without noise."""
+    """Means (n_branches, d) and covariances (n_branches, d, d) of the data of every branch, without noise.
+
+    `weights` (n_branches,) is how much of the training a branch's classes are, and `leaves` holds, for every branch,
+    the positions of the branches at time zero below it, one for each of its classes.
+    """
 
     mean: Array
     covariance: Array
+    weights: Array
+    leaves: tuple[tuple[int, ...], ...]
 
     @classmethod
     def pooled(cls, hierarchy: Hierarchy, classes: Sequence[str], moments: Moments, weights: Array) -> Self:
@@ -34,17 +42,36 @@ class BranchMoments:
         shared branch gives samples of that mixture, and of no other.
         """
         code = {name: position for position, name in enumerate(classes)}
-        pairs = [moments.pooled([code[name] for name in branch.classes], weights) for branch in hierarchy.branches]
-        return cls(np.stack([mean for mean, _ in pairs]), np.stack([covariance for _, covariance in pairs]))
+        members = [[code[name] for name in branch.classes] for branch in hierarchy.branches]
+        pairs = [moments.pooled(codes, weights) for codes in members]
+        leaf = {branch.classes[0]: i for i, branch in enumerate(hierarchy.branches) if branch.t_start == 0}
+        return cls(
+            np.stack([mean for mean, _ in pairs]),
+            np.stack([covariance for _, covariance in pairs]),
+            np.array([weights[codes].sum() for codes in members]),
+            tuple(tuple(leaf[name] for name in branch.classes) for branch in hierarchy.branches),
+        )
 
-    def to_state(self) -> dict[str, Tensor]:
-        """Tensors in double precision."""
-        return {"mean": torch.from_numpy(self.mean), "covariance": torch.from_numpy(self.covariance)}
+    def mixture(self, branch: int, sigma: Array) -> GaussianMixture:
+        """The noised data of a branch, one Gaussian for every class; noise levels (d,)."""
+        leaves = list(self.leaves[branch])
+        return GaussianMixture(
+            names=tuple(leaves),
+            weights=self.weights[leaves] / self.weights[leaves].sum(),
+            mean=self.mean[leaves],
+            covariance=self.covariance[leaves] + np.diag(sigma**2),
+        )
+
+    def to_state(self) -> dict[str, Any]:
+        """Plain types, and tensors in double precision."""
+        arrays = {name: torch.from_numpy(getattr(self, name)) for name in ("mean", "covariance", "weights")}
+        return {**arrays, "leaves": [list(leaves) for leaves in self.leaves]}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Tensor]) -> Self:
+    def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Inverse of `to_state`."""
-        return cls(state["mean"].numpy(), state["covariance"].numpy())
+        mean, covariance, weights = (state[name].numpy() for name in ("mean", "covariance", "weights"))
+        return cls(mean, covariance, weights, tuple(map(tuple, state["leaves"])))
 
 
 def start(moments: BranchMoments, branch: int, noise: Tensor, sigma: Array) -> Tensor:
@@ -54,31 +81,32 @@ def start(moments: BranchMoments, branch: int, noise: Tensor, sigma: Array) -> T
 
 
 def transport(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:
-    """Optimal-transport map from the parent's to the child's Gaussian at the branch point.
+    """Optimal transport between the mixtures of the classes' Gaussians at the branch point.
 
-    T(x) = m_c + A (x − m_p), A = Σ_p^-½ (Σ_p^½ Σ_c Σ_p^½)^½ Σ_p^-½ with Σ = S + diag σ² (Gelbrich 1990); it removes
-    the mismatch of the first two moments. `sigma` has shape (d,).
+    A sample whose class the child holds stays where it is; another goes to a class of the child. Exact where every
+    noised class is a Gaussian, however far apart they are. `sigma` has shape (d,).
     """
+    return MixtureMap(moments.mixture(parent, sigma), moments.mixture(child, sigma))
+
+
+def linear(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:
+    """Optimal-transport map between the two branches' pooled Gaussians, which matches the first two moments alone."""
     noise = np.diag(sigma**2)
-    root, inverse = _roots(moments.covariance[parent] + noise)
-    middle, _ = _roots(root @ (moments.covariance[child] + noise) @ root)
-    matrix = torch.from_numpy(inverse @ middle @ inverse)
-    offset, target = torch.from_numpy(moments.mean[parent]), torch.from_numpy(moments.mean[child])
-
-    def carry(x: Tensor) -> Tensor:
-        return (target.to(x.device) + (x.double() - offset.to(x.device)) @ matrix.to(x.device)).to(x)
-
-    return carry
+    carry = gaussian_map(
+        moments.mean[parent], moments.covariance[parent] + noise, moments.mean[child], moments.covariance[child] + noise
+    )
+    return lambda x, generator: carry(x)
 
 
 def identity(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:
     """The sample as it is (Tseng et al., arXiv 2212.10777)."""
     del moments, parent, child, sigma
-    return lambda x: x
+    return lambda x, generator: x
 
 
 HANDOVERS: dict[str, Callable[[BranchMoments, int, int, Array], Handover]] = {
     "transport": transport,
+    "linear": linear,
     "identity": identity,
 }
 
@@ -87,9 +115,3 @@ def levels_at(schedule: NoiseSchedule, time: float) -> Array:
     """Noise levels (d,) at one time, in double precision."""
     levels: Array = schedule.levels(np.array([time]))[0]
     return levels
-
-
-def _roots(matrix: Array) -> tuple[Array, Array]:
-    values, vectors = np.linalg.eigh(matrix)
-    root = np.sqrt(np.maximum(values, 0))
-    return vectors * root @ vectors.T, vectors / root @ vectors.T

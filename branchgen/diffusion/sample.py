@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from branchgen.diffusion.handover import HANDOVERS, BranchMoments, levels_at, start
+from branchgen.diffusion.handover import HANDOVERS, BranchMoments, Handover, levels_at, start
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, Reference, noise_like
 from branchgen.errors import BranchgenError
@@ -48,6 +48,18 @@ class TreeSampler:
         pairs = zip(self.moments.mean, self.moments.covariance, strict=True)
         return [Reference.of(mean, covariance, self.schedule, self.like) for mean, covariance in pairs]
 
+    def enter(self, parent: int, child: int, x: Tensor, block: int, scope: str) -> Tensor:
+        """Hand a block of cells over from a branch to its child at the branch point."""
+        branch, name = self.hierarchy.branches[parent], self.hierarchy.branches[child].name
+        if child not in self._maps:
+            sigma = levels_at(self.schedule, branch.t_start)
+            self._maps[child] = HANDOVERS[self.handover](self.moments, parent, child, sigma)
+        return self._maps[child](x, torch_generator(self.seed, scope, "handover", name, block))
+
+    @cached_property
+    def _maps(self) -> dict[int, Handover]:
+        return {}
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -75,7 +87,6 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
     """
     tree = sampler.hierarchy
     wanted = set(classes)
-    carry = HANDOVERS[sampler.handover]
 
     def visit(position: int, entering: Tensor) -> Iterator[Passage]:
         branch = tree.branches[position]
@@ -89,8 +100,7 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
         yield Passage(branch, entering, leaving)
         for child in tree.children[position]:
             if wanted.intersection(tree.branches[child].classes):
-                sigma = levels_at(sampler.schedule, branch.t_start)
-                yield from visit(child, carry(sampler.moments, position, child, sigma)(leaving))
+                yield from visit(child, sampler.enter(position, child, leaving, block, scope))
 
     generator = torch_generator(sampler.seed, scope, "start", tree.branches[0].name, block)
     noise = noise_like(sampler.like.new_empty(BLOCK, len(sampler.schedule.sigma_min)), generator)

@@ -15,10 +15,15 @@ SHAPE = Shape(n_latent=D, n_branches=N_BRANCHES, n_hidden=16, n_blocks=2, n_head
 SCHEDULE = NoiseSchedule.uniform(0.02, 10.0, D)
 
 
+def moments_of(mean: np.ndarray, covariance: np.ndarray) -> BranchMoments:
+    n = len(mean)
+    return BranchMoments(mean, covariance, np.full(n, 1 / n), tuple((i,) for i in range(n)))
+
+
 def network() -> BranchedDenoiser:
     rng = np.random.default_rng(0)
     variance = rng.uniform(0.2, 2.0, (N_BRANCHES, D))
-    moments = BranchMoments(rng.normal(size=(N_BRANCHES, D)), np.stack([np.diag(v) for v in variance]))
+    moments = moments_of(rng.normal(size=(N_BRANCHES, D)), np.stack([np.diag(v) for v in variance]))
     net = BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(0, "weights"))
     with torch.no_grad():  # heads and blocks start at zero; here they must matter
         for weight in net.parameters():
@@ -58,7 +63,7 @@ def test_an_untrained_network_is_the_best_linear_denoiser_of_each_coordinate() -
     rng = np.random.default_rng(0)
     variance = rng.uniform(0.2, 2.0, (N_BRANCHES, D))
     mean = rng.normal(size=(N_BRANCHES, D))
-    moments = BranchMoments(mean, np.stack([np.diag(v) for v in variance]))
+    moments = moments_of(mean, np.stack([np.diag(v) for v in variance]))
     net = BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(0))
     x = torch.randn((6, D), generator=torch_generator(1))
     for t in (0.0, 0.4, 1.0):
@@ -70,7 +75,7 @@ def test_an_untrained_network_is_the_best_linear_denoiser_of_each_coordinate() -
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
 def test_the_targets_of_a_gaussian_have_unit_loss(t: float) -> None:
     """E (z − D)² / c_out² = 1 for every noise level where D is the linear denoiser."""
-    moments = BranchMoments(np.zeros((1, D)), np.eye(D)[None] * 0.7)
+    moments = moments_of(np.zeros((1, D)), np.eye(D)[None] * 0.7)
     net = BranchedDenoiser(Shape(**{**SHAPE.to_dict(), "n_branches": 1}), SCHEDULE, moments, torch_generator(0))
     z = 0.7**0.5 * torch.randn((1, 40_000, D), generator=torch_generator(1))
     loss = denoising_loss(
@@ -80,7 +85,7 @@ def test_the_targets_of_a_gaussian_have_unit_loss(t: float) -> None:
 
 
 def test_weights_come_from_the_generator() -> None:
-    moments = BranchMoments(np.zeros((4, D)), np.stack([np.eye(D)] * 4))
+    moments = moments_of(np.zeros((4, D)), np.stack([np.eye(D)] * 4))
     one, two, other = (BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(s)) for s in (0, 0, 1))
     for a, b, c in zip(one.parameters(), two.parameters(), other.parameters(), strict=True):
         assert torch.equal(a, b)
