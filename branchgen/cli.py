@@ -132,6 +132,19 @@ COMMANDS = {
         },
         seed=False,
     ),
+    "compare": Command(
+        summary="Put the metrics of several runs in one table and on one page.",
+        inputs={},
+        outputs={"table": "all metrics over datasets and seeds (parquet)", "page": "the same to read (html)"},
+        options={
+            "runs": "DATASET:SEED=FOLDER of every run, where its metrics.parquet, verdicts.parquet and "
+            "hierarchy.json are",
+            "times": "DATASET:SEED=FOLDER with the run's times and memory, as Snakemake writes them (encode.tsv, ...)",
+        },
+        lists=("runs", "times"),
+        required=("runs",),
+        seed=False,
+    ),
     "benchmark-steps": Command(
         summary="Time training and sampling steps by the number of branches.",
         inputs={},

@@ -67,6 +67,32 @@ N_CELLS: dict[str, Any] = {
 """The one setting that is not a scalar."""
 
 
+BENCHMARK: dict[str, Any] = {
+    "type": "object",
+    "description": "What `snakemake benchmark` repeats and compares with.",
+    "default": {},
+    "additionalProperties": False,
+    "properties": {
+        "n_seeds": {
+            "type": "integer",
+            "minimum": 1,
+            "default": 3,
+            "description": "Runs on every dataset, each with a seed of its own: seed, seed + 1, and so on.",
+        },
+        "baselines": {
+            "type": "array",
+            "items": {"enum": ["gauss", "flat", "scvi"]},
+            "uniqueItems": True,
+            "default": ["gauss", "flat"],
+            "description": "What branchgen is compared with, besides real cells and a negative binomial: "
+            "gauss (a Gaussian per class in the codec's latent space), flat (branchgen without a tree), "
+            "scvi (a mixture per class in the latent space of scVI; needs the extra scvi).",
+        },
+    },
+}
+"""The one section without a command: it belongs to the workflow."""
+
+
 def config_schema() -> dict[str, Any]:
     """Schema of the whole of config.yaml; closed at every level."""
     return {
@@ -95,6 +121,7 @@ def config_schema() -> dict[str, Any]:
                 "default": "auto",
                 "description": "Where the model is computed: auto (a GPU where there is one), cpu, cuda, or cuda:N.",
             },
+            "benchmark": BENCHMARK,
             **{name: section_schema(section) for name, section in SECTIONS.items()},
         },
     }

@@ -68,7 +68,7 @@ def objects(schema: Any, where: str = "config") -> Iterator[tuple[str, dict[str,
 
 def test_schema_is_closed_and_describes_every_key() -> None:
     found = dict(objects(SCHEMA_OF_CONFIG))
-    assert len(found) == 2 + len(SECTIONS)
+    assert len(found) == 3 + len(SECTIONS)  # the whole, a dataset, the benchmark
     for where, schema in found.items():
         assert schema["additionalProperties"] is False or where == "config.properties.datasets", where
         for name, key in schema["properties"].items():
@@ -148,7 +148,8 @@ def test_examples_in_the_manuals_are_valid() -> None:
 
 def test_manual_names_every_key_of_a_dataset() -> None:
     dataset = SCHEMA_OF_CONFIG["properties"]["datasets"]["additionalProperties"]
-    for key in [*dataset["properties"], "seed", "device"]:
+    benchmark = SCHEMA_OF_CONFIG["properties"]["benchmark"]
+    for key in [*dataset["properties"], *benchmark["properties"], "seed", "device"]:
         assert f"| `{key}` |" in MANUAL.read_text()
 
 
@@ -171,6 +172,24 @@ def test_a_typo_is_named_at_every_level(path: tuple[str, ...], key: str) -> None
         place = place.setdefault(name, {})
     place[key] = 1
     assert key in refusal(config)
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "named"),
+    [
+        ({"n_seeds": 1, "baselines": ["scvi", "gauss", "flat"]}, ""),
+        ({"baselines": []}, ""),
+        ({"n_seeds": 0}, "0 is less than"),
+        ({"n_seeds": 1.5}, "1.5"),
+        ({"baselines": ["nb"]}, "'nb' is not one of"),
+        ({"baselines": ["flat", "flat"]}, "non-unique"),
+        ({"baselines": "flat"}, "'flat' is not of type 'array'"),
+        ({"baseline": ["flat"]}, "'baseline' was unexpected"),
+    ],
+)
+def test_benchmark(benchmark: dict[str, Any], named: str) -> None:
+    found = refusal({**minimal, "benchmark": benchmark})
+    assert named in found if named else not found
 
 
 def with_dataset(**keys: Any) -> dict[str, Any]:

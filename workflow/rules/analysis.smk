@@ -27,7 +27,7 @@ rule analyse:
         device=config["device"],
     params:
         settings=flags("analyse"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("analyse"),
     shell:
         "branchgen analyse --model {input.model:q} --codec {input.codec:q} --cells {input.cells:q}"
@@ -56,7 +56,7 @@ rule evaluate:
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
         settings=flags("evaluate"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("evaluate"),
     shell:
         "branchgen evaluate --generated {input.generated:q} --cells {input.cells:q}"

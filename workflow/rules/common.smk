@@ -19,18 +19,53 @@ os.environ.update(PATH=os.pathsep.join([*os.get_exec_path(), os.path.dirname(sys
 
 FORMAT = config["plot"]["format"]
 N_GPUS = int(config["device"] != "cpu")
+RUNS = [
+    (dataset, config["seed"] + number)
+    for dataset in config["datasets"]
+    for number in range(config["benchmark"]["n_seeds"])
+]
+TIMED_OF_BASELINES = {"gauss": ["gauss/baseline"], "flat": ["flat/train", "flat/generate"], "scvi": ["scvi/baseline"]}
+TIMED = [
+    "encode",
+    "train",
+    "generate",
+    *(step for name in config["benchmark"]["baselines"] for step in TIMED_OF_BASELINES[name]),
+]
+
+
+# What follows the name of a dataset where one run of the benchmark on it is meant, with files in a folder of its own.
+OF_BENCHMARK = r"(?:/benchmark/seed_(\d+))?"
 
 
 wildcard_constraints:
-    dataset="|".join(map(re.escape, config["datasets"])),
+    dataset=f"(?:{'|'.join(map(re.escape, config['datasets']))}){OF_BENCHMARK}",
+
+
+def run_of(wildcards):
+    """Name of the dataset, and seed of the run of the benchmark on it; no seed outside of the benchmark."""
+    name, seed = re.fullmatch(f"(.+?){OF_BENCHMARK}", wildcards.dataset).groups()
+    return name, None if seed is None else int(seed)
+
+
+def seed_of(wildcards):
+    """Seed of all randomness: that of the configuration, or that of the run of the benchmark."""
+    _, seed = run_of(wildcards)
+    return config["seed"] if seed is None else seed
+
+
+def about(wildcards):
+    """What the configuration says of a dataset."""
+    name, _ = run_of(wildcards)
+    return config["datasets"][name]
 
 
 def source_file(wildcards):
     """The h5ad of a dataset: a file of the user, a download, or none for what comes with scanpy."""
-    source = config["datasets"][wildcards.dataset]["source"]
+    source = about(wildcards)["source"]
     if source.startswith("scanpy:"):
         return []
-    return "<results>/{dataset}/source.h5ad" if "://" in source else source
+    name, _ = run_of(wildcards)
+    return f"<results>/{name}/source.h5ad" if "://" in source else source
 
 
 def flags(section):
@@ -41,12 +76,29 @@ def flags(section):
 
 def dataset_flags(wildcards, keys):
     """Those of the named keys that a dataset has, as flags."""
-    dataset = config["datasets"][wildcards.dataset]
+    dataset = about(wildcards)
     values = {key: dataset[key] for key in keys if key in dataset}
     return " ".join(
         f"--{key.replace('_', '-')} {shlex.join([value] if isinstance(value, str) else value)}"
         for key, value in values.items()
     )
+
+
+def baselines_of(wildcards):
+    """Names of the baselines that are evaluated: those of the benchmark in its runs, the quick one elsewhere."""
+    _, seed = run_of(wildcards)
+    return ["gauss"] if seed is None else config["benchmark"]["baselines"]
+
+
+def files_of_runs(folder, *names):
+    """Files of these names of every run of the benchmark, below a folder."""
+    return [f"{folder}/{dataset}/benchmark/seed_{seed}/{name}" for dataset, seed in RUNS for name in names]
+
+
+def folders_of_runs(flag, first_files):
+    """Flag with the folder of every run, from one file that stands in each."""
+    pairs = zip(RUNS, first_files, strict=True)
+    return shlex.join([flag, *(f"{dataset}:{seed}={os.path.dirname(path)}" for (dataset, seed), path in pairs)])
 
 
 def memory_mb(floor):

@@ -15,8 +15,8 @@ rule fetch:
     conda:
         "../../environment.yml"
     params:
-        url=lambda wildcards: config["datasets"][wildcards.dataset]["source"],
-        sha256=lambda wildcards: config["datasets"][wildcards.dataset]["sha256"],
+        url=lambda wildcards: about(wildcards)["source"],
+        sha256=lambda wildcards: about(wildcards)["sha256"],
     shell:
         "branchgen fetch --url {params.url:q} --sha256 {params.sha256:q} --output-cells {output.cells:q} > {log:q} 2>&1"
 
@@ -37,10 +37,10 @@ rule prepare:
         mem_mb=memory_mb(4000),
         runtime=60,
     params:
-        source=lambda wildcards, input: input.get("source") or config["datasets"][wildcards.dataset]["source"],
+        source=lambda wildcards, input: input.get("source") or about(wildcards)["source"],
         columns=lambda wildcards: dataset_flags(wildcards, ["label_key", "counts", "split_key"]),
         settings=flags("prepare"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("prepare"),
     shell:
         "branchgen prepare --source {params.source:q} {params.columns} --output-cells {output.cells:q}"
@@ -68,7 +68,7 @@ rule encode:
         device=config["device"],
     params:
         settings=flags("encode"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("encode"),
     shell:
         "branchgen encode --cells {input.cells:q} --output-codec {output.codec:q} --output-latents {output.latents:q}"

@@ -7,7 +7,7 @@ rule derive:
     """Derives the hierarchy of classes and its branch times."""
     input:
         latents="<results>/{dataset}/latents.h5ad",
-        newick=lambda wildcards: config["datasets"][wildcards.dataset].get("newick", []),
+        newick=lambda wildcards: about(wildcards).get("newick", []),
     output:
         hierarchy="<results>/{dataset}/hierarchy.json",
         newick="<results>/{dataset}/hierarchy.nwk",
@@ -25,7 +25,7 @@ rule derive:
     params:
         tree=lambda wildcards: dataset_flags(wildcards, ["newick", "levels"]),
         settings=flags("derive"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("derive"),
     shell:
         "branchgen derive --latents {input.latents:q} {params.tree} --output-hierarchy {output.hierarchy:q}"

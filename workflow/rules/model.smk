@@ -27,7 +27,7 @@ rule train:
         # No output: Snakemake deletes those of an interrupted job, and training would begin anew.
         checkpoints=lambda wildcards, output: f"{os.path.dirname(output.model)}/checkpoints",
         settings=flags("train"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("train"),
     shell:
         "branchgen train --latents {input.latents:q} --hierarchy {input.hierarchy:q}"
@@ -56,7 +56,7 @@ rule generate:
         device=config["device"],
     params:
         settings=flags("generate"),
-        seed=config["seed"],
+        seed=seed_of,
         code=fingerprint("generate"),
     shell:
         "branchgen generate --model {input.model:q} --codec {input.codec:q} --output-generated {output.generated:q}"

@@ -1,0 +1,86 @@
+"""One table of all runs of a benchmark: metrics, verdicts and cost over datasets, seeds and sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+from branchgen.analysis.evaluate import ALL
+from branchgen.analysis.targets import Statistic
+from branchgen.errors import BranchgenError
+
+COST = "cost"
+"""Kind of the rows that say what a run has cost."""
+DISTINGUISHABLE = "distinguishable"
+"""Verdict on a class; as a metric, 1 where it was given and 0 where the cells were indistinguishable."""
+INDISTINGUISHABLE = "indistinguishable"
+VERDICT_AUC = "verdict_auc"
+FIXED = ["dataset", "source", "kind", "group", "metric"]
+"""What the seeds of one value have in common."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run of the workflow: `metrics` and `verdicts` of evaluate, and by source what each step has cost."""
+
+    dataset: str
+    seed: int
+    metrics: pd.DataFrame
+    verdicts: pd.DataFrame
+    cost: dict[str, dict[str, float]]
+
+
+def compare(runs: Sequence[Run]) -> pd.DataFrame:
+    """A row for every dataset, seed, source, kind, group and metric, with mean and sd over the seeds beside its value.
+
+    Kinds are those of the metrics (``all``, ``class``, ``branch``) and ``cost``. Verdicts are metrics of their class,
+    too: `verdict_auc`, and `distinguishable` (0 or 1; absent where there were too few cells). The standard deviation
+    (n − 1) of one seed is missing. Raises BranchgenError for a dataset and seed that come twice.
+    """
+    seen: set[tuple[str, int]] = set()
+    for run in runs:
+        if (run.dataset, run.seed) in seen:
+            raise BranchgenError(f"the run {run.dataset}:{run.seed} is given twice; give every dataset and seed once")
+        seen.add((run.dataset, run.seed))
+    parts = [
+        part.assign(dataset=run.dataset, seed=run.seed)
+        for run in runs
+        for part in (run.metrics[[*FIXED[1:], "value", "n_cells"]], _verdict_rows(run.verdicts), _cost_rows(run.cost))
+        if len(part)
+    ]
+    table = pd.concat(parts, ignore_index=True)
+    over_seeds = table.groupby(FIXED, sort=False)["value"].agg(["mean", "std", "count"])
+    over_seeds = over_seeds.rename(columns={"std": "sd", "count": "n_seeds"}).reset_index()
+    table = table.merge(over_seeds, on=FIXED, how="left", sort=False, validate="many_to_one")
+    return table[["dataset", "seed", *FIXED[1:], "value", "n_cells", "mean", "sd", "n_seeds"]]
+
+
+def _verdict_rows(verdicts: pd.DataFrame) -> pd.DataFrame:
+    judged = verdicts[verdicts["verdict"].isin([DISTINGUISHABLE, INDISTINGUISHABLE])]
+    kind = ["all" if group == ALL else "class" for group in judged["group"]]
+    common = judged[["source", "group", "n_cells"]].assign(kind=kind)
+    return pd.concat(
+        [
+            common.assign(metric=VERDICT_AUC, value=judged["auc"].astype(float)),
+            common.assign(metric=DISTINGUISHABLE, value=(judged["verdict"] == DISTINGUISHABLE).astype(float)),
+        ]
+    )
+
+
+def _cost_rows(cost: dict[str, dict[str, float]]) -> pd.DataFrame:
+    rows = [(source, metric, value) for source, values in cost.items() for metric, value in values.items()]
+    table = pd.DataFrame(rows, columns=["source", "metric", "value"])
+    return table.assign(kind=COST, group=ALL, n_cells=pd.array([pd.NA] * len(table), dtype="Int64"))
+
+
+def statistics(table: pd.DataFrame, dataset: str) -> dict[tuple[str, str], Statistic]:
+    """Mean and sd over the seeds by source and metric, of the metrics over all cells and of the cost of a dataset."""
+    rows = table[(table["dataset"] == dataset) & (table["group"] == ALL)].drop_duplicates(["source", "metric"])
+    return {
+        (str(source), str(metric)): Statistic(float(mean), float(sd), int(n))
+        for source, metric, mean, sd, n in zip(
+            rows["source"], rows["metric"], rows["mean"], rows["sd"], rows["n_seeds"], strict=True
+        )
+    }
