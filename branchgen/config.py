@@ -81,6 +81,7 @@ class EncodeSettings(Section):
     n_latent: int = knob(32, "Number of latent coordinates besides the library size.", low=2, high=512)
     n_hidden: int = knob(256, "Width of the hidden layers of encoder and decoder.", low=8)
     kl_weight: float = knob(0.3, "Weight of the Kullback-Leibler term against the likelihood.", low=0)
+    dropout: float = knob(0.2, "Share of the genes that the encoder does not see in training.", low=0, high=0.95)
     weight_decay: float = knob(0.1, "Decoupled weight decay of the autoencoder.", low=0)
     learning_rate: float = knob(1e-3, "Peak learning rate of the autoencoder.", low=0)
     batch_size: int = knob(128, "Cells per training step of the autoencoder.", low=1)
@@ -186,6 +187,16 @@ class EvaluateSettings(Section):
     n_genes: int = knob(500, "Variable genes, chosen on the ref split, that the classifier sees.", low=2)
     n_components: int = knob(50, "Principal components, fitted on the ref split, of the two-sample metrics.", low=2)
     max_cells: int = knob(5000, "Largest number of cells on either side of a two-sample metric.", low=20)
+    n_seeds: int = knob(
+        3,
+        "Repeats of all that is random in a metric: which cells are matched, folds, classifiers, draws, subsamples; "
+        "a metric is their mean, beside their standard deviation.",
+        low=1,
+        high=20,
+    )
+    n_permutations: int = knob(
+        200, "Permutations of the test of the maximum mean discrepancy; p-values reach 1 / (permutations + 1).", low=19
+    )
     n_umap: int = knob(2000, "Largest number of real and of generated cells in the UMAP.", low=20)
 
 

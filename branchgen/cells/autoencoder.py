@@ -1,6 +1,6 @@
 """A regularised variational autoencoder with a negative-binomial likelihood (after Lopez et al. 2018, scVI).
 
-The decoder sees the library size, and the dispersion depends on the cell as well as on the gene.
+The decoder sees the library size, and gives every gene of every cell a dispersion of its own.
 """
 
 from __future__ import annotations
@@ -68,8 +68,7 @@ class NegativeBinomialAutoencoder(nn.Module):
         self.posterior = nn.Linear(n_hidden, 2 * n_latent)
         self.decoder = _layers(n_latent + 1, n_hidden)
         self.profile = nn.Linear(n_hidden, n_genes)
-        self.log_dispersion = nn.Parameter(torch.zeros(n_genes))
-        self.cell_dispersion = nn.Linear(n_hidden, 1)
+        self.log_dispersion = nn.Linear(n_hidden, n_genes)
         self.register_buffer("library", torch.tensor([0.0, 1.0]))
 
     @classmethod
@@ -91,7 +90,7 @@ class NegativeBinomialAutoencoder(nn.Module):
         model._initialise(train, torch_generator(seed, "encode", "weights"))
         model.to(device)
         average = copy.deepcopy(model).requires_grad_(requires_grad=False)
-        # Decaying biases and gene-wise dispersions would pull them towards arbitrary values.
+        # Decaying biases would pull genes towards an arbitrary abundance and dispersion.
         matrices = [weight for weight in model.parameters() if weight.dim() > 1]
         vectors = [weight for weight in model.parameters() if weight.dim() == 1]
         optimizer = torch.optim.AdamW(
@@ -112,14 +111,13 @@ class NegativeBinomialAutoencoder(nn.Module):
         return model.eval().requires_grad_(requires_grad=False)
 
     def encode(self, counts: Tensor) -> tuple[Tensor, Tensor]:
-        mean, log_scale = self.posterior(self.encoder(log_normalised(counts))).chunk(2, dim=1)
-        return mean, torch.exp(torch.clamp(log_scale, -6, 3))
+        return self._posterior(log_normalised(counts))
 
     def decode(self, latent: Tensor, log_library: Tensor) -> tuple[Tensor, Tensor]:
         size = ((log_library - self.library[0]) / self.library[1])[:, None]
         hidden = self.decoder(torch.cat([latent, size], dim=1))
         expected = torch.softmax(self.profile(hidden), dim=1) * torch.exp(log_library)[:, None] + 1e-8
-        dispersion = torch.exp(self.log_dispersion + self.cell_dispersion(hidden))
+        dispersion = torch.exp(self.log_dispersion(hidden))
         return expected, torch.clamp(dispersion, SMALLEST_DISPERSION, LARGEST_DISPERSION)
 
     def to_state(self) -> dict[str, Any]:
@@ -130,6 +128,10 @@ class NegativeBinomialAutoencoder(nn.Module):
         model = cls(*state["sizes"])
         model.load_state_dict(state["weights"])
         return model.eval().requires_grad_(requires_grad=False)
+
+    def _posterior(self, expression: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = self.posterior(self.encoder(expression)).chunk(2, dim=1)
+        return mean, torch.exp(torch.clamp(log_scale, -6, 3))
 
     def _initialise(self, counts: sparse.csr_matrix, generator: torch.Generator) -> None:
         """Weights from the generator; the decoder starts at the mean profile of the cells."""
@@ -142,13 +144,16 @@ class NegativeBinomialAutoencoder(nn.Module):
                     module.weight.copy_(draw / math.sqrt(module.in_features))
                     module.bias.zero_()
             self.profile.weight.mul_(0.1)
-            self.cell_dispersion.weight.zero_()
+            self.log_dispersion.weight.zero_()
             self.profile.bias.copy_(torch.from_numpy(np.log(total / total.sum())).float())
             self.library.copy_(torch.tensor([library.mean(), max(library.std(), 1e-3)]))
 
-    def _loss(self, counts: Tensor, noise: Tensor, kl_weight: float) -> Tensor:
-        """Negative evidence bound of every cell with a weighted divergence (β-VAE), in nats."""
-        mean, scale = self.encode(counts)
+    def _loss(self, counts: Tensor, noise: Tensor, kl_weight: float, seen: Tensor | None = None) -> Tensor:
+        """Negative evidence bound of every cell with a weighted divergence (β-VAE), in nats.
+
+        `seen` scales the genes that the encoder sees, of the shape of `counts`; the likelihood is that of all.
+        """
+        mean, scale = self._posterior(log_normalised(counts) if seen is None else log_normalised(counts) * seen)
         expected, dispersion = self.decode(mean + scale * noise, torch.log(counts.sum(dim=1)))
         divergence = (mean**2 + scale**2 - 1 - 2 * torch.log(scale)).sum(dim=1) / 2
         return negative_log_likelihood(counts, expected, dispersion) + kl_weight * divergence
@@ -169,15 +174,16 @@ class NegativeBinomialAutoencoder(nn.Module):
         for first in range(0, n_cells, settings.batch_size):
             batch = self._dense(counts[order[first : first + settings.batch_size]])
             noise = torch.randn((len(batch), self.sizes[1]), generator=generator).to(batch)
-            loss = self._loss(batch, noise, settings.kl_weight).mean()
+            kept = torch.rand(batch.shape, generator=generator).to(batch) >= settings.dropout
+            loss = self._loss(batch, noise, settings.kl_weight, kept / (1 - settings.dropout)).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(self.parameters(), 100.0)
             optimizer.step()
             n_steps = (epoch - 1) * -(-n_cells // settings.batch_size) + first // settings.batch_size
             with torch.no_grad():
-                kept = min(_AVERAGE_DECAY, (1 + n_steps) / (10 + n_steps))
-                torch._foreach_lerp_(list(average.parameters()), list(self.parameters()), 1 - kept)
+                decay = min(_AVERAGE_DECAY, (1 + n_steps) / (10 + n_steps))
+                torch._foreach_lerp_(list(average.parameters()), list(self.parameters()), 1 - decay)
             total += float(loss.detach()) * len(batch)
         return total / int(n_cells)
 
