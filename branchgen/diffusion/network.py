@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import Denoise
+from branchgen.diffusion.solvers import Denoise, principal_axes
 
 _N_FREQUENCIES = 16
 _N_EMBEDDING = 64
@@ -68,16 +68,19 @@ class Heads(nn.Module):
 
 
 class BranchedDenoiser(nn.Module):
-    """D(x, t) ≈ E[z | x_t = x] for every branch, preconditioned around the branch's own moments.
+    """D(x, t) ≈ E[z | x_t = x] for every branch, preconditioned around the branch's own Gaussian N(m, S).
 
-    As in Karras et al. (2022, arXiv 2206.00364, section 5), coordinate-wise and centred on the branch's mean m with
-    its variance v: D = m + v/(v + σ²) (x − m) + √v σ/√(v + σ²) F, so that F has a target of unit variance at every
-    noise level. Cells come in segments of one branch each, so that a step costs the same for any number of branches.
+    As in Karras et al. (2022, arXiv 2206.00364, section 5), but along the eigenvectors U of S, with eigenvalues λ:
+    y = Uᵀ (x − m) and D = m + U [λ/(λ + σ²) y + √λ σ/√(λ + σ²) F]. Without F this is the Gaussian's own denoiser; F has
+    a target of unit variance at every noise level and along every eigenvector, and learns what is not Gaussian.
+    Cells come in segments of one branch each, so that a step costs the same for any number of branches.
     """
 
     mean: Tensor
+    basis: Tensor
     variance: Tensor
     centre: Tensor
+    spread: Tensor
     frequencies: Tensor
 
     def __init__(
@@ -87,11 +90,13 @@ class BranchedDenoiser(nn.Module):
         self.shape = shape
         self.schedule = schedule
         h = shape.n_hidden
-        mean = torch.from_numpy(moments.mean).float()
-        covariance = torch.from_numpy(moments.covariance).float()
+        mean, covariance = torch.from_numpy(moments.mean).float(), torch.from_numpy(moments.covariance).float()
+        basis, variance = principal_axes(moments.covariance, schedule)
         self.register_buffer("mean", mean)
-        self.register_buffer("variance", covariance.diagonal(dim1=1, dim2=2).clone())
+        self.register_buffer("basis", torch.from_numpy(basis).float())
+        self.register_buffer("variance", torch.from_numpy(variance).float())
         self.register_buffer("centre", mean[0].clone())
+        self.register_buffer("spread", covariance[0].diagonal().clone())
         self.register_buffer("frequencies", 2.0 ** torch.linspace(-1, 4, _N_FREQUENCIES))
         self.enter = nn.Linear(shape.n_latent, h)
         self.embed = nn.Linear(2 * _N_FREQUENCIES, _N_EMBEDDING)
@@ -122,20 +127,26 @@ class BranchedDenoiser(nn.Module):
         branch
             Branch of every segment, shape (n_segments,).
         """
-        mean, skip, out = self.preconditioning(t, branch)
-        return mean + skip * (x - mean) + out * self.residual(x, t, branch)
+        mean, basis, skip, out = self._preconditioning(t, branch)
+        along = skip * ((x - mean) @ basis) + out * self.residual(x, t, branch)
+        return mean + along @ basis.mT
 
-    def preconditioning(self, t: Tensor, branch: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Mean of the branch, c_skip and c_out, each (n_segments, n_rows or 1, d)."""
-        mean, variance = self.mean[branch][:, None], self.variance[branch][:, None]
+    def scaled(self, error: Tensor, t: Tensor, branch: Tensor) -> Tensor:
+        """Error of a denoised x along the eigenvectors, in units of c_out; shapes as in `forward`."""
+        _, basis, _, out = self._preconditioning(t, branch)
+        return error @ basis / out
+
+    def _preconditioning(self, t: Tensor, branch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Mean (n_segments, 1, d), basis (n_segments, d, d), and c_skip and c_out (n_segments, n_rows, d)."""
+        variance = self.variance[branch][:, None]
         sigma = self.schedule.sigma(t, self.mean)
         total = variance + sigma**2
-        return mean, variance / total, torch.sqrt(variance / total) * sigma
+        return self.mean[branch][:, None], self.basis[branch], variance / total, torch.sqrt(variance / total) * sigma
 
     def residual(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
         """What the network adds, F, of unit scale; shapes as in `forward`."""
         sigma = self.schedule.sigma(t, self.mean)
-        h = self.enter((x - self.centre) / torch.sqrt(self.variance[0] + sigma**2))
+        h = self.enter((x - self.centre) / torch.sqrt(self.spread + sigma**2))
         # The schedule is fixed with the model, so the clock says as much as ln σ, for vector noise too.
         phase = t[..., None] * self.frequencies
         embedding = F.silu(self.embed(torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)))

@@ -41,19 +41,26 @@ class Reference:
     def of(
         cls, mean: NDArray[np.float64], covariance: NDArray[np.float64], schedule: NoiseSchedule, like: Tensor
     ) -> Self:
-        """Reference with these moments; with their diagonal where coordinates differ in noise.
-
-        The closed form needs covariance and noise to commute: any covariance does under uniform noise.
-        """
-        if schedule.is_uniform:
-            variance, basis = np.linalg.eigh(covariance)
-        else:
-            variance, basis = np.diag(covariance), np.eye(len(mean))
+        """Reference with these moments along its `principal_axes`."""
+        basis, variance = principal_axes(covariance, schedule)
         return cls(
-            torch.from_numpy(mean).to(like),
-            torch.from_numpy(basis).to(like),
-            torch.from_numpy(np.maximum(variance, 1e-12)).to(like),
+            torch.from_numpy(mean).to(like), torch.from_numpy(basis).to(like), torch.from_numpy(variance).to(like)
         )
+
+
+def principal_axes(
+    covariance: NDArray[np.float64], schedule: NoiseSchedule
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Eigenvectors, in columns, and eigenvalues of covariances (..., d, d); coordinate axes under vector noise.
+
+    Closed forms for a noised Gaussian need covariance and noise to commute, as any covariance does with uniform noise.
+    """
+    if schedule.is_uniform:
+        variance, basis = np.linalg.eigh(covariance)
+    else:
+        variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+        basis = np.broadcast_to(np.eye(covariance.shape[-1]), covariance.shape).copy()
+    return basis, np.maximum(variance, 1e-12)
 
 
 @dataclass(frozen=True, kw_only=True)

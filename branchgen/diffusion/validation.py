@@ -25,11 +25,11 @@ MAX_VALIDATION = 1024
 def denoising_loss(network: BranchedDenoiser, z: Tensor, t: Tensor, branch: Tensor, noise: Tensor) -> Tensor:
     """Squared denoising error of every cell, mean over coordinates, shape (n_segments, n_rows).
 
-    Weighted by 1/c_out², so that every noise level counts alike (Karras et al. 2022, section 5).
+    Weighted by 1/c_out², so that every noise level counts alike (Karras et al. 2022, section 5). The
+    Gaussian of the branch alone has a loss of one; the network has learned what is below.
     """
     x = z + network.schedule.sigma(t, z) * noise
-    _, _, out = network.preconditioning(t, branch)
-    error: Tensor = (network(x, t, branch) - z) / out
+    error = network.scaled(network(x, t, branch) - z, t, branch)
     return (error**2).mean(dim=-1)
 
 

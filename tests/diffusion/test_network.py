@@ -58,26 +58,26 @@ def test_a_cell_does_not_depend_on_its_neighbours_or_segment() -> None:
     torch.testing.assert_close(net.denoiser(3)(x[1], float(t[1, 0]))[0], together[1, 0])
 
 
-def test_an_untrained_network_is_the_best_linear_denoiser_of_each_coordinate() -> None:
-    """With F = 0, D = m + v/(v + σ²) (x − m): the exact denoiser of a Gaussian with independent coordinates."""
+def test_an_untrained_network_is_the_denoiser_of_the_branchs_gaussian() -> None:
+    """With F = 0, D = m + S (S + σ²)⁻¹ (x − m), correlations included."""
     rng = np.random.default_rng(0)
-    variance = rng.uniform(0.2, 2.0, (N_BRANCHES, D))
-    mean = rng.normal(size=(N_BRANCHES, D))
-    moments = moments_of(mean, np.stack([np.diag(v) for v in variance]))
-    net = BranchedDenoiser(SHAPE, SCHEDULE, moments, torch_generator(0))
+    roots = rng.normal(size=(N_BRANCHES, D, D))
+    mean, covariance = rng.normal(size=(N_BRANCHES, D)), roots @ roots.transpose(0, 2, 1)
+    net = BranchedDenoiser(SHAPE, SCHEDULE, moments_of(mean, covariance), torch_generator(0))
     x = torch.randn((6, D), generator=torch_generator(1))
     for t in (0.0, 0.4, 1.0):
-        sigma = SCHEDULE.levels(np.array([t]))[0]
-        expected = mean[2] + variance[2] / (variance[2] + sigma**2) * (x.numpy() - mean[2])
-        np.testing.assert_allclose(net.denoiser(2)(x, t).detach().numpy(), expected, rtol=1e-4, atol=1e-4)
+        noised = covariance[2] + np.diag(SCHEDULE.levels(np.array([t]))[0] ** 2)
+        expected = mean[2] + (x.numpy() - mean[2]) @ np.linalg.solve(noised, covariance[2])
+        np.testing.assert_allclose(net.denoiser(2)(x, t).detach().numpy(), expected, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
 def test_the_targets_of_a_gaussian_have_unit_loss(t: float) -> None:
     """E (z − D)² / c_out² = 1 for every noise level where D is the linear denoiser."""
-    moments = moments_of(np.zeros((1, D)), np.eye(D)[None] * 0.7)
+    root = np.random.default_rng(0).normal(size=(D, D))
+    moments = moments_of(np.zeros((1, D)), (root @ root.T)[None])
     net = BranchedDenoiser(Shape(**{**SHAPE.to_dict(), "n_branches": 1}), SCHEDULE, moments, torch_generator(0))
-    z = 0.7**0.5 * torch.randn((1, 40_000, D), generator=torch_generator(1))
+    z = torch.randn((1, 40_000, D), generator=torch_generator(1)) @ torch.from_numpy(root.T).float()
     loss = denoising_loss(
         net, z, torch.full((1, 40_000), t), torch.tensor([0]), torch.randn(z.shape, generator=torch_generator(2))
     )

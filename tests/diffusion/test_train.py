@@ -105,11 +105,11 @@ def test_training_reaches_the_exact_denoiser_in_every_noise_bin() -> None:
         for position in np.unique(owner):
             chosen = torch.from_numpy(np.flatnonzero(owner == position))
             branch = hierarchy.branches[position]
-            _, _, out = network.preconditioning(torch.full((1, 1), t), torch.tensor([position]))
             for denoise, kind in ((network.denoiser(int(position)), 0), (tree.denoiser(branch.classes), 1)):
                 with torch.no_grad():
                     error = denoise(x[chosen] if kind == 0 else x[chosen].double(), t).float() - z[chosen]
-                value = float(((error / out[0]) ** 2).sum())
+                scaled = network.scaled(error[None], torch.full((1, 1), t), torch.tensor([position]))
+                value = float((scaled**2).sum())
                 learned, exact = (learned + value, exact) if kind == 0 else (learned, exact + value)
         assert learned / exact <= 1.05, f"noise bin {number}: {learned / exact:.3f}"
 
