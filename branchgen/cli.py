@@ -112,8 +112,21 @@ COMMANDS = {
     ),
     "evaluate": Command(
         summary="Compare generated with held-out real cells.",
-        inputs={"generated": "generated cells (h5ad)", "cells": "prepared cells (h5ad)"},
-        outputs={"metrics": "metrics (parquet)", "embedding": "UMAP of real and generated cells (parquet)"},
+        inputs={
+            "generated": "generated cells (h5ad)",
+            "cells": "prepared cells (h5ad)",
+            "hierarchy": "the hierarchy (json), for metrics of all types below a branch",
+        },
+        outputs={
+            "metrics": "metrics (parquet)",
+            "embedding": "UMAP of real and generated cells (parquet)",
+            "verdicts": "whether the cells of a type can be told from real ones, and by which genes (parquet)",
+            "genes": "mean, variance and zeros of every gene (parquet)",
+            "fold-changes": "log-fold-changes at every branch point (parquet)",
+            "correlations": "gene-gene correlations within types (parquet)",
+        },
+        options={"baselines": "NAME=FILE of cells of other generators, to be compared as well (h5ad)"},
+        lists=("baselines",),
     ),
     "plot": Command(
         summary="Draw the figures of the report.",

@@ -96,12 +96,13 @@ def write_h5ad(cells: AnnData, path: Path) -> None:
     path.write_bytes(image.getbuffer())
 
 
-def read_artefact(path: Path, command: str) -> AnnData:
-    """AnnData that `branchgen <command>` wrote; refuses other files and other format versions."""
+def read_artefact(path: Path, *commands: str) -> AnnData:
+    """AnnData that one of these commands wrote; refuses other files and other format versions."""
     cells = read_h5ad(path)
     record = read_provenance(cells, path)
-    if record["command"] != command:
-        raise BranchgenError(f"{path} was written by 'branchgen {record['command']}', not by 'branchgen {command}'")
+    if record["command"] not in commands:
+        right = " or ".join(f"'branchgen {command}'" for command in commands)
+        raise BranchgenError(f"{path} was written by 'branchgen {record['command']}', not by {right}")
     return cells
 
 

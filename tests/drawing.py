@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from branchgen.analysis.evaluate import ALL, SOURCES
+from branchgen.analysis.evaluate import COLUMNS
 from branchgen.analysis.metrics import METRICS
+from branchgen.analysis.samples import ALL, SOURCES
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.hierarchy.derive import Support
 from branchgen.hierarchy.tree import Clade, Hierarchy
@@ -63,11 +64,16 @@ def invented_embedding(n_types: int, n_cells: int = 40, seed: int = 0) -> pd.Dat
 
 def invented_metrics(n_types: int, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    rows = [(source, ALL, metric, rng.uniform(-0.01, 1), 500) for source in SOURCES for metric in METRICS]
+    rows = [
+        (source, ALL, ALL, metric, rng.uniform(-0.01, 1), rng.uniform(0, 0.05), 500, 3)
+        for source in SOURCES
+        for metric in METRICS
+    ]
     for source in SOURCES:
         for name in names_of(n_types):
-            rows += [(source, name, "mmd_squared", rng.exponential(0.01), 30), (source, name, "lfc_slope", 0.9, 30)]
-    return pd.DataFrame(rows, columns=["source", "group", "metric", "value", "n_cells"])
+            rows.append((source, "class", name, "mmd_squared", rng.exponential(0.01), 0.002, 30, 3))
+            rows.append((source, "class", name, "lfc_slope", rng.uniform(0.7, 1.1), 0.02, 30, 3))
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
 def invented_training(hierarchy: Hierarchy, seed: int = 0) -> pd.DataFrame:

@@ -265,7 +265,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "generated cells of other classes": Mistake(
         "evaluate",
-        ["the generated cells are of type 'B3', unknown to the prepared cells; give generated cells and the prepared "],
+        ["the generated cells are of type 'B3', unknown to the prepared cells; give "],
         spoil=change_cells("cells.h5ad", without_a_class),
     ),
     "cells of other genes": Mistake(

@@ -42,7 +42,7 @@ def count_errors(real: sparse.csr_matrix, generated: sparse.csr_matrix) -> Count
     genes where the real one is positive (NaN where there is none); per cell, the Wasserstein-1 distance between the
     distributions of the library size and of the number of detected genes, over the real mean.
     """
-    gene = [_median_relative_error(a, b) for a, b in zip(_gene_moments(real), _gene_moments(generated), strict=True)]
+    gene = [_median_relative_error(a, b) for a, b in zip(gene_moments(real), gene_moments(generated), strict=True)]
     totals, detected = (
         wasserstein_distance(a, b) / a.mean() for a, b in zip(_per_cell(real), _per_cell(generated), strict=True)
     )
@@ -108,7 +108,7 @@ def against_others(of_types: Doubles) -> Doubles:
     return changes
 
 
-def _gene_moments(counts: sparse.csr_matrix) -> tuple[Doubles, Doubles, Doubles]:
+def gene_moments(counts: sparse.csr_matrix) -> tuple[Doubles, Doubles, Doubles]:
     """Mean, variance and share of zeros of every gene."""
     values = counts.astype(np.float64)
     mean = np.asarray(values.mean(axis=0)).ravel()

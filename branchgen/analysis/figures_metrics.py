@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from branchgen.analysis.evaluate import ALL, FLOOR, SOURCES
 from branchgen.analysis.figures import DARK, LIGHT, WIDTH, grid, styled
 from branchgen.analysis.metrics import METRICS
+from branchgen.analysis.samples import ALL, FLOOR, SOURCES
 
 N_COLUMNS = 4
 """Panels per row."""
@@ -29,14 +29,14 @@ def metrics_figure(metrics: pd.DataFrame, classes: Sequence[str]) -> Figure:
 
     `metrics` is the long table of `evaluate`; the line is the floor. Types stand in the order of `classes`.
     """
-    pooled = metrics[metrics["group"] == ALL]
+    pooled, of_types = metrics[metrics["kind"] == ALL], metrics[metrics["kind"] == "class"]
     names = [name for name in METRICS if (pooled["metric"] == name).any()]
     present = set(metrics["source"])
     sources = [name for name in dict.fromkeys([*SOURCES[::-1], *sorted(present)]) if name in present - {FLOOR}]
     more = [name for name in sources if name not in COLOURS]
     colours = COLOURS | {name: MORE_COLOURS[number % len(MORE_COLOURS)] for number, name in enumerate(more)}
     panel_rows = -(-len(names) // N_COLUMNS)
-    types = [name for name in classes if (metrics["group"] == name).any()]
+    types = [name for name in classes if (of_types["group"] == name).any()]
     heights = [panel_rows * (0.12 * len(sources) + 0.64)] + ([0.16 * len(types) + 0.75] if types else [])
     figure = Figure(figsize=(WIDTH, sum(heights) + 0.35), layout="constrained")
     parts = figure.subfigures(len(heights), 1, squeeze=False, height_ratios=heights).ravel()
@@ -48,7 +48,7 @@ def metrics_figure(metrics: pd.DataFrame, classes: Sequence[str]) -> Figure:
     if types:
         below = grid(parts[1], len(OF_TYPES), len(OF_TYPES), sharey=True)
         for axes, name in zip(below, OF_TYPES, strict=True):
-            _draw_types(axes, metrics[metrics["metric"] == name], types, sources, colours)
+            _draw_types(axes, of_types[of_types["metric"] == name], types, sources, colours)
             axes.set_title(f"{METRICS[name]} by type")
     keys = [Line2D([], [], marker="o", ls="", ms=4, color=colours[s], label=LABELS.get(s, s)) for s in sources]
     keys.append(Line2D([], [], color=DARK, lw=1.2, label=LABELS[FLOOR]))

@@ -1,8 +1,8 @@
-"""How far two samples are apart: classifiers, nearest neighbours, kernels and Gaussian moments.
+"""How far two samples are apart: nearest neighbours, kernels and Gaussian moments.
 
-Every function takes two float arrays with one row per cell and the same columns, and is symmetric in them up to the
-draws of its generator. Which transform the columns come from is the caller's business; it must not have been fitted on
-either sample, or even two halves of the same cells become separable.
+Every function takes two float arrays with one row per cell and the same columns, and is symmetric in them. Which
+transform the columns come from is the caller's business; it must not have been fitted on either sample, or even two
+halves of the same cells become separable.
 """
 
 from __future__ import annotations
@@ -13,44 +13,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
-from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
-from sklearn.metrics import roc_auc_score
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neighbors import NearestNeighbors
-from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.floating[Any]]
 
-N_FOLDS = 5
-"""Folds of the cross-validation of a classifier, and so the least number of cells on either side."""
-N_TREES = 100
-"""Trees of the random forest."""
 N_KERNELS = 5
 """Kernels of the mixture, each half as wide as the one before."""
 WIDEST = 4.0
 """Width of the widest kernel, in bandwidths."""
 BLOCK = 2**22
 """Distances held in memory at once."""
-
-
-def c2st_auc(a: Floats, b: Floats, rng: np.random.Generator) -> float:
-    """Area under the curve of gradient-boosted trees that tell `a` from `b`; 0.5 where they cannot, 1 where they can.
-
-    Scores are out of fold (5-fold, stratified). The classifier two-sample test of Lopez-Paz & Oquab 2017.
-    """
-    # Early stopping would depend on the number of cells: scikit-learn turns it on above 10,000. A quarter of the
-    # default bins halves the time and costs no power.
-    trees = HistGradientBoostingClassifier(max_bins=63, early_stopping=False, random_state=_state(rng))
-    # Its threads wait for each other at every node: on busy cores, several are many times slower than one.
-    with threadpool_limits(1, user_api="openmp"):
-        return _held_out_auc(trees, a, b, rng)
-
-
-def forest_auc(a: Floats, b: Floats, rng: np.random.Generator) -> float:
-    """The same with a random forest, which sees few coordinates (principal components) better than many."""
-    forest = RandomForestClassifier(N_TREES, min_samples_leaf=3, n_jobs=-1, random_state=_state(rng))
-    return _held_out_auc(forest, a, b, rng)
 
 
 def nearest_neighbour_accuracy(a: Floats, b: Floats) -> float:
@@ -109,29 +82,21 @@ def squared_distances(a: Floats, b: Floats) -> Iterator[Floats]:
         yield euclidean_distances(a[start : start + step], b, squared=True)
 
 
-def _kernel_sum(a: Floats, b: Floats, bandwidth: float) -> float:
-    """Sum of k(x, y) over all pairs."""
-    total = 0.0
+def kernel_blocks(a: Floats, b: Floats, bandwidth: float) -> Iterator[Floats]:
+    """Blocks of rows of the matrix of k(x, y), the mixture of Gaussian kernels of `mmd_squared`."""
     for distances in squared_distances(a, b):
         kernel = np.exp(distances / (-WIDEST * bandwidth))
-        total += kernel.sum()
+        mixture = kernel / N_KERNELS
         for _ in range(N_KERNELS - 1):
             kernel *= kernel  # squaring halves the width of a Gaussian kernel
-            total += kernel.sum()
-    return total / N_KERNELS
+            mixture += kernel / N_KERNELS
+        yield mixture
+
+
+def _kernel_sum(a: Floats, b: Floats, bandwidth: float) -> float:
+    """Sum of k(x, y) over all pairs."""
+    return sum(float(kernel.sum()) for kernel in kernel_blocks(a, b, bandwidth))
 
 
 def _distance_sum(a: Floats, b: Floats) -> float:
     return sum(float(np.sqrt(distances).sum()) for distances in squared_distances(a, b))
-
-
-def _held_out_auc(classifier: Any, a: Floats, b: Floats, rng: np.random.Generator) -> float:
-    labels = np.repeat([0, 1], [len(a), len(b)])
-    folds = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_state(rng))
-    scores = cross_val_predict(classifier, np.concatenate([a, b]), labels, cv=folds, method="predict_proba")
-    return float(roc_auc_score(labels, scores[:, 1]))
-
-
-def _state(rng: np.random.Generator) -> int:
-    """Seed for scikit-learn, which takes 32 bits."""
-    return int(rng.integers(2**32, dtype=np.uint32))

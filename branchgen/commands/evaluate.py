@@ -4,24 +4,57 @@ from __future__ import annotations
 
 import argparse
 import logging
+from collections.abc import Sequence
+from pathlib import Path
 
 from branchgen import files
-from branchgen.analysis.evaluate import ALL, embed, evaluate
+from branchgen.analysis.embedding import embed
+from branchgen.analysis.evaluate import evaluate
+from branchgen.analysis.gene_tables import correlations_table, fold_change_table, gene_table, matched_pairs
+from branchgen.analysis.samples import ALL, read_study
 from branchgen.config import EvaluateSettings
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.tree import Hierarchy
 
 log = logging.getLogger(__name__)
 
 
 def run(arguments: argparse.Namespace, settings: EvaluateSettings) -> None:
-    """Write the metrics of the generated cells, of the floor and of the baselines, and a UMAP."""
+    """Write the metrics of the generated cells, of the floor and of the baselines, what is behind them, and a UMAP."""
     generated = files.read_artefact(arguments.generated, "generate")
     cells = files.read_artefact(arguments.cells, "prepare")
-    metrics = evaluate(generated, cells, settings, arguments.seed)
-    embedding = embed(generated, cells, settings, arguments.seed)
-    outputs = (arguments.output_metrics, arguments.output_embedding)
-    with files.written_together(*outputs) as (metrics_path, embedding_path):
-        files.write_table(metrics, metrics_path)
-        files.write_table(embedding, embedding_path)
-    headline = metrics[(metrics["group"] == ALL) & (metrics["metric"] == "c2st_auc")]
+    hierarchy = Hierarchy.from_list(files.read_json(arguments.hierarchy, "branches")["branches"])
+    baselines = {
+        name: files.read_artefact(path, "generate", "baseline")
+        for name, path in named_files(arguments.baselines or ()).items()
+    }
+    study = read_study(generated, cells, baselines, settings, arguments.seed)
+    metrics, verdicts = evaluate(study, hierarchy, settings, arguments.seed)
+    pairs = matched_pairs(study, arguments.seed)
+    tables = {
+        arguments.output_metrics: metrics,
+        arguments.output_verdicts: verdicts,
+        arguments.output_genes: gene_table(study, pairs),
+        arguments.output_fold_changes: fold_change_table(study, hierarchy, pairs),
+        arguments.output_correlations: correlations_table(study, pairs),
+        arguments.output_embedding: embed(study, settings, arguments.seed),
+    }
+    with files.written_together(*tables) as paths:
+        for path, table in zip(paths, tables.values(), strict=True):
+            files.write_table(table, path)
+    headline = metrics[(metrics["kind"] == ALL) & (metrics["metric"] == "c2st_auc")]
     for row in headline.itertuples():
-        log.info("c2st_auc %s %.3f, %d cells a side", row.source, row.value, row.n_cells)
+        log.info("c2st_auc %s %.3f ± %.3f, %d cells a side", row.source, row.value, row.sd, row.n_cells)
+
+
+def named_files(texts: Sequence[str]) -> dict[str, Path]:
+    """Paths by name, from texts NAME=FILE."""
+    named: dict[str, Path] = {}
+    for text in texts:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise BranchgenError(f"a baseline is {text!r}; it must be NAME=FILE, such as gauss=gauss.h5ad")
+        if name in named:
+            raise BranchgenError(f"two baselines are called {name!r}; give each a name of its own")
+        named[name] = Path(path)
+    return named

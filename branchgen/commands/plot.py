@@ -18,7 +18,7 @@ from branchgen.hierarchy.tree import Hierarchy
 
 COLUMNS = {
     "training": ("step", "split", "branch", "sigma", "loss"),
-    "metrics": ("source", "group", "metric", "value", "n_cells"),
+    "metrics": ("source", "kind", "group", "metric", "value", "sd", "n_cells"),
     "embedding": ("umap_1", "umap_2", "cell_type", "source"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 
 import numpy as np
@@ -11,14 +12,17 @@ from anndata import AnnData
 from scipy import sparse
 from simulate import simulate_cells
 
+from branchgen.analysis import classifiers
 from branchgen.analysis import evaluate as evaluation
-from branchgen.analysis import two_sample
-from branchgen.analysis.evaluate import ALL, FLOOR, SOURCES, embed, evaluate
-from branchgen.analysis.metrics import METRICS, MIN_CELLS_PER_TYPE
+from branchgen.analysis.embedding import embed
+from branchgen.analysis.evaluate import COLUMNS, branches_of, evaluate
+from branchgen.analysis.metrics import METRICS, MIN_CELLS_OF_GENES, MIN_CELLS_PER_TYPE
+from branchgen.analysis.samples import ALL, FLOOR, SOURCES, Study, read_study
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
+from branchgen.hierarchy.tree import Branch, Hierarchy
 
-SETTINGS = EvaluateSettings(n_genes=100, n_components=20)
+SETTINGS = EvaluateSettings(n_genes=100, n_components=20, n_seeds=1, n_permutations=99)
 FEW_TREES = 25  # of the random forest, which takes most of the time
 SHARES = {"train": 0.4, "ref": 0.1, "test": 0.15, "holdout": 0.15, "spare": 0.2}
 
@@ -90,16 +94,43 @@ GENERATED = {
 
 @pytest.fixture(autouse=True)
 def small_forest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(two_sample, "N_TREES", FEW_TREES)
+    monkeypatch.setattr(classifiers, "N_TREES", FEW_TREES)
+
+
+def tree_of(cells: AnnData) -> Hierarchy:
+    """The two lineages of the simulator, which part first."""
+    types = list(cells.obs["cell_type"].cat.categories)
+    lineages = {name: [type_ for type_ in types if type_[0] == name[-1]] for name in ("lineage A", "lineage B")}
+    branches = [Branch(name="root", classes=tuple(types), t_start=0.7, t_end=1.0)]
+    for name, members in lineages.items():
+        branches.append(Branch(name=name, classes=tuple(members), t_start=0.4, t_end=0.7))
+        branches += [Branch(name=type_, classes=(type_,), t_start=0.0, t_end=0.4) for type_ in members]
+    return Hierarchy(tuple(branches))
+
+
+def run(
+    generated: AnnData, cells: AnnData, *, seed: int = 0, sources: tuple[str, ...] = (), **changes: int
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Metrics and verdicts; of some sources only where they are named."""
+    settings = dataclasses.replace(SETTINGS, **changes)
+    with pytest.MonkeyPatch.context() as patch:
+        if sources:
+            patch.setattr(evaluation, "sources_of", lambda study: sources)
+        return evaluate(study_of(generated, cells), tree_of(cells), settings, seed)
+
+
+def study_of(generated: AnnData, cells: AnnData, baselines: dict[str, AnnData] | None = None) -> Study:
+    return read_study(generated, cells, baselines or {}, SETTINGS, 0)
 
 
 @functools.cache
-def table(kind: str) -> pd.DataFrame:
+def results(kind: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     # The baselines do not depend on the generated cells: they are computed once.
-    with pytest.MonkeyPatch.context() as patch:
-        if kind != "real":
-            patch.setattr(evaluation, "SOURCES", ("branchgen",))
-        return evaluate(GENERATED[kind](), CELLS, SETTINGS, seed=0)
+    return run(GENERATED[kind](), CELLS, sources=() if kind == "real" else (FLOOR, "branchgen"))
+
+
+def table(kind: str) -> pd.DataFrame:
+    return results(kind)[0]
 
 
 def value(kind: str, metric: str, source: str = "branchgen", group: str = ALL) -> float:
@@ -115,15 +146,100 @@ def floor(metric: str) -> float:
 
 def test_the_table_is_complete_and_finite() -> None:
     rows = table("real")
-    assert list(rows.columns) == ["source", "group", "metric", "value", "n_cells"]
+    assert list(rows.columns) == COLUMNS
     assert list(rows["source"].unique()) == list(SOURCES)
     assert np.isfinite(rows["value"]).all()
+    assert rows["sd"].isna().all()  # of one repeat
+    assert (rows["n_seeds"] == 1).all()
+    assert set(rows["metric"]) <= set(METRICS)
     pooled = rows[rows["group"] == ALL]
     # A hundred variable genes have no top hundred.
     assert all(set(METRICS) - set(part["metric"]) == {"lfc_top_overlap"} for _, part in pooled.groupby("source"))
     types = set(CELLS.obs["cell_type"])
-    assert {name for name in rows["group"] if name != ALL} == types
-    assert not rows.duplicated(["source", "group", "metric"]).any()
+    assert set(rows.loc[rows["kind"] == "class", "group"]) == types
+    assert set(rows.loc[rows["kind"] == "branch", "group"]) == {"lineage A", "lineage B"}
+    assert set(rows.loc[rows["kind"] == ALL, "group"]) == {ALL}
+    assert not rows.duplicated(["source", "kind", "group", "metric"]).any()
+
+
+def test_branches_have_metrics_of_all_cells_below_them() -> None:
+    rows = table("real")
+    below = rows[rows["kind"] == "branch"]
+    assert set(below["metric"]) == {"c2st_auc", "mmd_squared", "precision", "recall"}
+    assert "train" not in set(below["source"])
+    n_test = part("test").obs["cell_type"].astype(str).str[0].value_counts()
+    own = below[below["source"] == "branchgen"].drop_duplicates("group").set_index("group")["n_cells"]
+    assert own.to_dict() == {f"lineage {name}": n_test[name] for name in "AB"}
+
+
+def test_branches_of_a_tree_with_a_stage_boundary_are_counted_once() -> None:
+    branches = (
+        Branch(name="root", classes=("a", "b", "c"), t_start=0.8, t_end=1.0),
+        Branch(name="pair", classes=("a", "b"), t_start=0.6, t_end=0.8),
+        Branch(name="stage", classes=("a", "b"), t_start=0.4, t_end=0.6),
+        *(Branch(name=name, classes=(name,), t_start=0.0, t_end=0.4) for name in "ab"),
+        Branch(name="c", classes=("c",), t_start=0.0, t_end=0.8),
+    )
+    assert [branch.name for branch in branches_of(Hierarchy(branches))] == ["pair"]
+
+
+def test_every_type_with_enough_cells_has_a_verdict() -> None:
+    verdicts = results("real")[1]
+    assert list(verdicts["source"].unique()) == ["nb", "branchgen"]
+    n_test = part("test").obs["cell_type"].value_counts()
+    own = verdicts[verdicts["source"] == "branchgen"].set_index("group")
+    assert set(own.index) == {*n_test.index, ALL}
+    for name, n in n_test.items():
+        assert (own.loc[name, "verdict"] == "too few cells") == (n < MIN_CELLS_OF_GENES)
+    assert own.loc[ALL, "verdict"] == "indistinguishable"
+    assert own.loc[ALL, "genes"] == ""
+    assert own.loc[ALL, "auc"] == value("real", "c2st_auc")
+    assert own.loc[ALL, "floor_auc"] == floor("c2st_auc")
+    assert results("oversmoothed")[1].set_index(["source", "group"]).loc[("branchgen", ALL), "verdict"] == (
+        "distinguishable"
+    )
+
+
+def test_repeats_are_summed_up_and_only_what_is_random_varies() -> None:
+    cells = SMALL[SMALL.obs["split"] != "spare"].copy()
+    generated = SMALL[SMALL.obs["split"].isin(["spare", "train"])].copy()
+    rows = run(generated, cells, n_seeds=3, sources=(FLOOR, "branchgen"))[0]
+    pooled = rows[rows["kind"] == ALL].set_index(["source", "metric"])
+    assert (pooled["n_seeds"] == 3).all()
+    # Of the generated cells another part is matched every time; holdout has no cell to spare, only folds change.
+    for metric in ("mmd_squared", "gene_mean", "c2st_auc", "precision", "nearer_train"):
+        assert pooled.loc[("branchgen", metric), "sd"] > 0, metric
+    assert pooled.loc[(FLOOR, "c2st_auc"), "sd"] > 0
+    one = run(generated, cells, n_seeds=1, sources=(FLOOR, "branchgen"))[0]
+    once = one[one["kind"] == ALL].set_index(["source", "metric"])["value"]
+    spread = pooled["sd"].clip(lower=1e-12)
+    assert ((pooled["value"] - once).abs() <= 2 * spread).all()  # three values: none is further from their mean
+
+
+def test_a_baseline_is_compared_like_the_generated_cells() -> None:
+    cells = SMALL[SMALL.obs["split"] != "spare"].copy()
+    generated = part("spare", SMALL)
+    study = study_of(generated, cells, {"twin": generated, "again": generated})
+    assert evaluation.sources_of(study) == ("floor", "train", "nb", "again", "twin", "branchgen")
+    rows, verdicts = evaluate(study, tree_of(cells), SETTINGS, seed=0)
+    assert set(rows["source"]) == {*SOURCES, "twin", "again"}
+    assert set(verdicts["source"]) == {"nb", "twin", "again", "branchgen"}
+    alone = evaluate(study_of(generated, cells), tree_of(cells), SETTINGS, seed=0)[0]
+    others = rows[~rows["source"].isin(["twin", "again"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(others, alone)  # a baseline changes nothing of the others
+
+
+@pytest.mark.parametrize("name", ["floor", "test", "branchgen", "all"])
+def test_a_baseline_with_a_name_that_is_taken_is_refused(name: str) -> None:
+    with pytest.raises(BranchgenError, match=f"a baseline is called '{name}'"):
+        study_of(part("spare"), CELLS, {name: part("spare")})
+
+
+def test_types_that_the_hierarchy_does_not_have_are_refused() -> None:
+    cells = CELLS[CELLS.obs["cell_type"] != "B3"].copy()
+    cells.obs["cell_type"] = cells.obs["cell_type"].cat.remove_unused_categories()
+    with pytest.raises(BranchgenError, match="of type 'B3', unknown to the hierarchy"):
+        evaluate(study_of(part("spare"), CELLS), tree_of(cells), SETTINGS, seed=0)
 
 
 def test_real_cells_stand_at_the_floor() -> None:
@@ -137,6 +253,10 @@ def test_real_cells_stand_at_the_floor() -> None:
         "recall": 0.08,
         "coverage": 0.06,
         "lfc_slope": 0.06,
+        "correlation_error": 0.03,
+        "mean_variance_curve": 0.05,
+        "mean_zeros_curve": 0.02,
+        "tstr_macro_f1": 0.1,
         "nearer_train": 0.08,
         "distance_ratio_p5": 0.05,
     }.items():
@@ -190,30 +310,36 @@ def test_both_sides_have_the_smaller_number_of_every_type() -> None:
     spare = part("spare")
     few = np.flatnonzero(spare.obs["cell_type"] == first)[:12]
     generated = spare[np.sort(np.r_[few, np.flatnonzero(spare.obs["cell_type"] == second)])].copy()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "SOURCES", ("branchgen",))
-        rows = evaluate(generated, CELLS, SETTINGS, seed=0).set_index(["group", "metric"])["n_cells"]
+    table = run(generated, CELLS, sources=(FLOOR, "branchgen"))[0]
+    table = table[(table["source"] == "branchgen") & (table["kind"] != "branch")]
+    rows = table.set_index(["group", "metric"])["n_cells"]
     assert rows[first, "mmd_squared"] == 12
     assert rows[second, "mmd_squared"] == test[second]
     assert rows[ALL, "c2st_auc"] == 12 + test[second]
     assert set(rows.index.get_level_values("group")) == {ALL, first, second}
 
 
-def test_the_order_of_the_cells_does_not_matter_but_the_seed_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(evaluation, "SOURCES", ("nb", "branchgen"))
+def test_the_order_of_the_cells_does_not_matter_but_the_seed_does() -> None:
+    sources = (FLOOR, "nb", "branchgen")
     generated, cells = part("holdout", SMALL), SMALL[SMALL.obs["split"] != "spare"].copy()
     generated.obs_names = [f"g{i}" for i in range(generated.n_obs)]
-    once = evaluate(generated, cells, SETTINGS, seed=0)
+    once = run(generated, cells, sources=sources)
     rng = np.random.default_rng(3)
-    again = evaluate(generated[rng.permutation(generated.n_obs)], cells[rng.permutation(cells.n_obs)], SETTINGS, seed=0)
-    pd.testing.assert_frame_equal(once, again)
-    other = evaluate(generated, cells, SETTINGS, seed=1)
-    assert (other.loc[other["source"] == "nb", "value"].to_numpy() != once.loc[once["source"] == "nb", "value"]).any()
+    shuffled = generated[rng.permutation(generated.n_obs)], cells[rng.permutation(cells.n_obs)]
+    again = run(*shuffled, sources=sources)
+    for table, same in zip(once, again, strict=True):
+        pd.testing.assert_frame_equal(table, same)
+    other = run(generated, cells, seed=1, sources=sources)[0]
+    values = (rows.loc[rows["source"] == "nb", "value"].to_numpy() for rows in (once[0], other))
+    assert not np.array_equal(*values)
 
 
 def test_tiny_data_and_a_limit_on_cells_work() -> None:
     generated = part("spare", SMALL)
-    rows = evaluate(generated, SMALL[SMALL.obs["split"] != "spare"], EvaluateSettings(max_cells=20), seed=0)
+    cells = SMALL[SMALL.obs["split"] != "spare"].copy()
+    settings = EvaluateSettings(max_cells=20, n_seeds=1)
+    study = read_study(generated, cells, {}, settings, 0)
+    rows = evaluate(study, tree_of(cells), settings, seed=0)[0]
     assert np.isfinite(rows["value"]).all()
     assert set(rows["source"]) == set(SOURCES)
     n_test = SMALL.obs.loc[SMALL.obs["split"] == "test", "cell_type"].value_counts()
@@ -224,13 +350,14 @@ def test_tiny_data_and_a_limit_on_cells_work() -> None:
 
 def test_the_embedding_has_equal_numbers_of_every_type() -> None:
     generated, cells = part("spare"), CELLS
-    positions = embed(generated, cells, EvaluateSettings(n_umap=60), seed=0)
+    positions = embed(study_of(generated, cells), EvaluateSettings(n_umap=60), seed=0)
     assert list(positions.columns) == ["umap_1", "umap_2", "cell_type", "source"]
     assert len(positions) == 120
     assert np.isfinite(positions[["umap_1", "umap_2"]].to_numpy()).all()
     numbers = positions.groupby(["cell_type", "source"]).size().unstack()
     assert (numbers["real"] == numbers["generated"]).all()
-    pd.testing.assert_frame_equal(positions, embed(generated, cells, EvaluateSettings(n_umap=60), seed=0))
+    again = embed(study_of(generated, cells), EvaluateSettings(n_umap=60), seed=0)
+    pd.testing.assert_frame_equal(positions, again)
 
 
 @pytest.mark.parametrize(
@@ -244,19 +371,19 @@ def test_the_embedding_has_equal_numbers_of_every_type() -> None:
 )
 def test_generated_cells_that_do_not_fit_are_refused(change: object, sentence: str) -> None:
     with pytest.raises(BranchgenError, match=sentence):
-        evaluate(change(part("spare")), CELLS, SETTINGS, seed=0)  # type: ignore[operator]
+        study_of(change(part("spare")), CELLS)  # type: ignore[operator]
+    with pytest.raises(BranchgenError, match=sentence):
+        study_of(part("spare"), CELLS, {"other": change(part("spare"))})  # type: ignore[operator]
 
 
 def test_a_missing_split_and_types_without_test_cells_are_refused() -> None:
     with pytest.raises(BranchgenError, match="split 'holdout'"):
-        evaluate(part("spare"), CELLS[CELLS.obs["split"] != "holdout"], SETTINGS, seed=0)
+        study_of(part("spare"), CELLS[CELLS.obs["split"] != "holdout"])
     name = CELLS.obs["cell_type"].iloc[0]
     no_test = CELLS[(CELLS.obs["split"] != "test") | (CELLS.obs["cell_type"] != name)]
     spare = part("spare")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluation, "SOURCES", ("branchgen",))
-        with pytest.raises(BranchgenError, match="no type in common"):
-            evaluate(spare[spare.obs["cell_type"] == name], no_test, SETTINGS, seed=0)
+    with pytest.raises(BranchgenError, match="no type in common"):
+        run(spare[spare.obs["cell_type"] == name], no_test, sources=("branchgen",))
 
 
 def relabel(cells: AnnData, name: str) -> AnnData:

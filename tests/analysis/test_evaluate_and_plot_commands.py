@@ -7,16 +7,26 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from branchgen.analysis.evaluate import SOURCES
+from branchgen.analysis.evaluate import COLUMNS
+from branchgen.analysis.samples import SOURCES
 from branchgen.cli import main
 
 FIGURES = ("tree", "training", "metrics", "umap", "umap-types")
 
 
-def evaluate_line(run: Path, folder: Path, **changes: Path) -> list[str]:
-    files = {"generated": run / "generated.h5ad", "cells": run / "cells.h5ad", **changes}
-    outputs = {"output-metrics": folder / "metrics.parquet", "output-embedding": folder / "embedding.parquet"}
-    return ["evaluate", *(f"--{flag}={path}" for flag, path in {**files, **outputs}.items()), "--n-components=10"]
+TABLES = ("metrics", "embedding", "verdicts", "genes", "fold-changes", "correlations")
+
+
+def evaluate_line(run: Path, folder: Path, *further: str, **changes: Path) -> list[str]:
+    files = {
+        "generated": run / "generated.h5ad",
+        "cells": run / "cells.h5ad",
+        "hierarchy": run / "hierarchy.json",
+        **changes,
+    }
+    outputs = {f"output-{name}": folder / f"{name}.parquet" for name in TABLES}
+    flags = [f"--{flag}={path}" for flag, path in {**files, **outputs}.items()]
+    return ["evaluate", *flags, "--n-components=10", "--n-seeds=2", "--n-permutations=19", *further]
 
 
 def plot_line(run: Path, tables: Path, folder: Path, format_: str = "svg", **changes: Path) -> list[str]:
@@ -35,15 +45,39 @@ def plot_line(run: Path, tables: Path, folder: Path, format_: str = "svg", **cha
 def tables(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder with the tables of evaluate."""
     folder = tmp_path_factory.mktemp("tables")
-    assert main(evaluate_line(tiny_run, folder)) == 0
+    baseline = f"twin={tiny_run / 'generated.h5ad'}"
+    assert main(evaluate_line(tiny_run, folder, "--baselines", baseline)) == 0
     return folder
 
 
-def test_evaluate_writes_both_tables(tiny_run: Path, tables: Path) -> None:
-    metrics = pd.read_parquet(tables / "metrics.parquet")
-    assert set(metrics["source"]) == set(SOURCES)
-    embedding = pd.read_parquet(tables / "embedding.parquet")
-    assert set(embedding["source"]) == {"real", "generated"}
+def test_evaluate_writes_every_table(tables: Path) -> None:
+    read = {name: pd.read_parquet(tables / f"{name}.parquet") for name in TABLES}
+    assert list(read["metrics"].columns) == COLUMNS
+    assert set(read["metrics"]["source"]) == {*SOURCES, "twin"}
+    assert (read["metrics"]["n_seeds"] == 2).all()
+    assert set(read["embedding"]["source"]) == {"real", "generated"}
+    assert set(read["verdicts"]["source"]) == {"nb", "twin", "branchgen"}
+    for name in ("genes", "fold-changes"):
+        assert set(read[name]["source"]) - {"test"} == {"floor", "nb", "twin", "branchgen"}
+
+
+@pytest.mark.parametrize(
+    ("baselines", "sentence"),
+    [
+        (["gauss"], "a baseline is 'gauss'; it must be NAME=FILE"),
+        (["a={generated}", "a={generated}"], "two baselines are called 'a'"),
+        (["nb={generated}"], "a baseline is called 'nb', a name that is taken"),
+        (["a={cells}"], "not by 'branchgen generate' or 'branchgen baseline'"),
+    ],
+)
+def test_evaluate_refuses_baselines_that_it_cannot_compare(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], baselines: list[str], sentence: str
+) -> None:
+    files = {"generated": tiny_run / "generated.h5ad", "cells": tiny_run / "cells.h5ad"}
+    named = [text.format_map(files) for text in baselines]
+    assert main(evaluate_line(tiny_run, tmp_path, "--baselines", *named)) == 2
+    assert sentence in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(("format_", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])

@@ -186,7 +186,7 @@ def test_metrics_show_every_value_and_the_floor_as_a_line() -> None:
     table = invented_metrics(8)
     figure = metrics_figure(table, names_of(8))
     panels = {axes.get_title(loc="left"): axes for axes in figure.findobj(mpl.axes.Axes)}
-    pooled = table[table["group"] == "all"].set_index(["metric", "source"])["value"]
+    pooled = table[table["kind"] == "all"].set_index(["metric", "source"])["value"]
     for metric, label in METRICS.items():
         positions = [line.get_xdata()[0] for line in panels[label].get_lines() if line.get_marker() == "o"]
         expected = [pooled[metric, source] for source in ("branchgen", "nb", "train")]

@@ -8,9 +8,7 @@ from scipy.stats import norm
 
 from branchgen.analysis import two_sample
 from branchgen.analysis.two_sample import (
-    c2st_auc,
     energy_distance,
-    forest_auc,
     frechet_parts,
     median_squared_distance,
     mmd_squared,
@@ -89,24 +87,6 @@ def test_nearest_neighbour_accuracy_of_equal_distant_and_copied_samples() -> Non
     assert nearest_neighbour_accuracy(a, b) == pytest.approx(0.5, abs=0.06)
     assert nearest_neighbour_accuracy(a, b + 100) == 1.0
     assert nearest_neighbour_accuracy(a, a + 1e-6) == 0.0
-
-
-@pytest.mark.parametrize("auc", [c2st_auc, forest_auc])
-def test_classifiers_find_nothing_in_equal_samples_and_everything_in_distant_ones(
-    auc: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(two_sample, "N_TREES", 40)
-
-    def of(shift: float, *, swap: bool = False) -> float:
-        a, b = gaussians(250, 4, shift)
-        return auc(*((b, a) if swap else (a, b)), np.random.default_rng(1))  # type: ignore[operator]
-
-    assert of(0.0) == pytest.approx(0.5, abs=0.1)
-    assert of(8.0) > 0.999
-    # Two unit Gaussians δ apart are told apart with an area of Φ(δ/√2) at best.
-    best = norm.cdf(1.5 / np.sqrt(2))
-    assert best - 0.12 < of(1.5) < best + 0.03
-    assert of(1.5, swap=True) == pytest.approx(of(1.5), abs=0.05)
 
 
 def test_median_squared_distance_leaves_out_the_cells_themselves() -> None:

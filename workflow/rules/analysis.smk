@@ -37,12 +37,20 @@ rule analyse:
 
 
 rule evaluate:
-    """Compares generated with held-out cells."""
+    """Compares generated with held-out cells, beside the floor and the baselines."""
     input:
         generated="<results>/{dataset}/generated.h5ad",
         cells="<results>/{dataset}/cells.h5ad",
+        hierarchy="<results>/{dataset}/hierarchy.json",
+        baselines=lambda wildcards: [
+            f"<results>/{wildcards.dataset}/{name}/generated.h5ad" for name in baselines_of(wildcards)
+        ],
     output:
         metrics="<results>/{dataset}/metrics.parquet",
+        verdicts="<results>/{dataset}/verdicts.parquet",
+        genes="<results>/{dataset}/genes.parquet",
+        fold_changes="<results>/{dataset}/fold_changes.parquet",
+        correlations="<results>/{dataset}/correlations.parquet",
         embedding="<results>/{dataset}/embedding.parquet",
     log:
         "<logs>/{dataset}/evaluate.log",
@@ -55,12 +63,15 @@ rule evaluate:
         mem_mb=memory_mb(8000),
         runtime=lambda wildcards, attempt: 120 * attempt,
     params:
+        baselines=lambda wildcards, input: named_files("--baselines", baselines_of(wildcards), input.baselines),
         settings=flags("evaluate"),
         seed=seed_of,
         code=fingerprint("evaluate"),
     shell:
-        "branchgen evaluate --generated {input.generated:q} --cells {input.cells:q}"
-        " --output-metrics {output.metrics:q} --output-embedding {output.embedding:q}"
+        "branchgen evaluate --generated {input.generated:q} --cells {input.cells:q} --hierarchy {input.hierarchy:q}"
+        " {params.baselines} --output-metrics {output.metrics:q} --output-verdicts {output.verdicts:q}"
+        " --output-genes {output.genes:q} --output-fold-changes {output.fold_changes:q}"
+        " --output-correlations {output.correlations:q} --output-embedding {output.embedding:q}"
         " --seed {params.seed} {params.settings} > {log:q} 2>&1"
 
 

@@ -95,10 +95,16 @@ def files_of_runs(folder, *names):
     return [f"{folder}/{dataset}/benchmark/seed_{seed}/{name}" for dataset, seed in RUNS for name in names]
 
 
+def named_files(flag, names, paths):
+    """Flag with NAME=PATH of every name; nothing where there is no name."""
+    pairs = [f"{name}={path}" for name, path in zip(names, paths, strict=True)]
+    return shlex.join([flag, *pairs]) if pairs else ""
+
+
 def folders_of_runs(flag, first_files):
     """Flag with the folder of every run, from one file that stands in each."""
-    pairs = zip(RUNS, first_files, strict=True)
-    return shlex.join([flag, *(f"{dataset}:{seed}={os.path.dirname(path)}" for (dataset, seed), path in pairs)])
+    names = [f"{dataset}:{seed}" for dataset, seed in RUNS]
+    return named_files(flag, names, map(os.path.dirname, first_files))
 
 
 def memory_mb(floor):
