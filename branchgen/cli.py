@@ -20,7 +20,10 @@ from branchgen.errors import BranchgenError
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """Files and options of one command; every option takes one text unless it is named in `lists`."""
+    """Files and options of one command; every option takes one text unless it is named in `lists`.
+
+    Switches take nothing.
+    """
 
     summary: str
     inputs: dict[str, str]
@@ -28,6 +31,7 @@ class Command:
     options: dict[str, str] = dataclasses.field(default_factory=dict)
     lists: tuple[str, ...] = ()
     required: tuple[str, ...] = ()
+    switches: dict[str, str] = dataclasses.field(default_factory=dict)
     seed: bool = True
     device: bool = False
 
@@ -72,6 +76,7 @@ COMMANDS = {
             "levels": "columns of obs from coarse to fine that define the tree; only the times are then derived",
         },
         lists=("levels",),
+        switches={"flat": "no tree: all classes part at once, next to the noise, and share nothing"},
     ),
     "train": Command(
         summary="Train the branched diffusion model; resumes from its last checkpoint.",
@@ -184,6 +189,8 @@ def build_parser() -> argparse.ArgumentParser:
         for flag, meaning in command.options.items():
             nargs = "+" if flag in command.lists else None
             sub.add_argument(f"--{flag}", required=flag in command.required, nargs=nargs, help=meaning)
+        for flag, meaning in command.switches.items():
+            sub.add_argument(f"--{flag}", action="store_true", help=meaning)
         if command.seed:
             sub.add_argument("--seed", type=int, default=0, help="seed of all randomness (default: 0)")
         if command.device:

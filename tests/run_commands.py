@@ -62,7 +62,10 @@ def command_line(command: str, folder: Path, output: Path | None = None, **chang
         if value is not None:
             # One text, so that a negative number is not taken for a flag.
             flag = f"--{name.replace('_', '-')}"
-            line += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
+            if flag[2:] in about.switches:
+                line += [flag] if value else []
+            else:
+                line += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
     return line
 
 

@@ -20,6 +20,7 @@ QUICK: dict[str, Any] = {
     "derive": {"n_bootstrap": 5},
     "train": {"n_hidden": 32, "n_blocks": 1, "n_head": 16, "n_steps": 60, "batch_size": 128, "validate_every": 30},
     "generate": {"n_cells": 30, "n_steps": 6},
+    "baseline": {"n_cells": 30},
     "analyse": {"n_cells": 32},
     "evaluate": {"n_genes": 50, "n_components": 10, "n_umap": 60},
     "plot": {},

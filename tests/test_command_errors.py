@@ -204,6 +204,9 @@ MISTAKES: dict[str, Mistake] = {
         {**NEWICK, "levels": ["lineage"]},
         text("tree.nwk", "((A0,A1),(B2,B3));"),
     ),
+    "levels and flat": Mistake(
+        "derive", ["--levels and --flat both give a tree; choose one"], {"levels": ["lineage"], "flat": True}
+    ),
     "level absent": Mistake(
         "derive", ["{folder}/latents.h5ad has no obs['tissue']; it has [", "'lineage'"], {"levels": ["tissue"]}
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,19 @@ def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
         assert (part["divergence"].diff().dropna() <= 1e-9).all()
         assert (part["divergence"] >= 0).all()
         assert part["divergence"].iloc[0] > part["divergence"].iloc[-1]
+
+
+def test_without_a_tree_every_class_is_made_by_itself(tiny_run: Path, tmp_path: Path) -> None:
+    assert run_command("derive", tiny_run, tmp_path, flat=True) == 0
+    hierarchy = hierarchy_of(tmp_path)
+    assert [branch.name for branch in hierarchy.branches] == ["root", *CLASSES]
+    assert hierarchy.sharing() > 0.999 > hierarchy_of(tiny_run).sharing()
+    for name in ("latents.h5ad", "codec.pt"):
+        shutil.copy(tiny_run / name, tmp_path / name)
+    for command in ("train", "generate"):
+        assert run_command(command, tmp_path) == 0
+    generated = anndata.read_h5ad(tmp_path / "generated.h5ad")
+    assert generated.obs["cell_type"].value_counts().to_dict() == dict.fromkeys(CLASSES, 20)
 
 
 def test_the_simulated_lineages_part_first(tiny_run: Path) -> None:

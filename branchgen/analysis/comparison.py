@@ -7,23 +7,29 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from branchgen.analysis.evaluate import ALL
+from branchgen.analysis.samples import ALL
 from branchgen.analysis.targets import Statistic
+from branchgen.analysis.verdicts import DISTINGUISHABLE, INDISTINGUISHABLE
 from branchgen.errors import BranchgenError
+from branchgen.hierarchy.tree import Hierarchy
 
 COST = "cost"
 """Kind of the rows that say what a run has cost."""
-DISTINGUISHABLE = "distinguishable"
-"""Verdict on a class; as a metric, 1 where it was given and 0 where the cells were indistinguishable."""
-INDISTINGUISHABLE = "indistinguishable"
 VERDICT_AUC = "verdict_auc"
+BRANCH = "branch"
+"""Kind of the rows that are about all classes below a branch."""
+AND = " + "
+"""Between the classes of a branch."""
 FIXED = ["dataset", "source", "kind", "group", "metric"]
 """What the seeds of one value have in common."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One run of the workflow: `metrics` and `verdicts` of evaluate, and by source what each step has cost."""
+    """One run of the workflow: `metrics` and `verdicts` of evaluate, and by source what each step has cost.
+
+    Branches have in the metrics the names of `named_by_classes`.
+    """
 
     dataset: str
     seed: int
@@ -55,6 +61,16 @@ def compare(runs: Sequence[Run]) -> pd.DataFrame:
     over_seeds = over_seeds.rename(columns={"std": "sd", "count": "n_seeds"}).reset_index()
     table = table.merge(over_seeds, on=FIXED, how="left", sort=False, validate="many_to_one")
     return table[["dataset", "seed", *FIXED[1:], "value", "n_cells", "mean", "sd", "n_seeds"]]
+
+
+def named_by_classes(metrics: pd.DataFrame, hierarchy: Hierarchy) -> pd.DataFrame:
+    """The same metrics with every branch called by its classes: another seed derives another tree, with other names."""
+    is_branch = metrics["kind"] == BRANCH
+    unknown = sorted(set(metrics["group"][is_branch]) - set(hierarchy.index))
+    if unknown:
+        raise BranchgenError(f"the metrics have a branch {unknown[0]!r}, which the hierarchy has not; they do not fit")
+    names = {branch.name: AND.join(sorted(branch.classes)) for branch in hierarchy.branches}
+    return metrics.assign(group=metrics["group"].map(names).where(is_branch, metrics["group"]))
 
 
 def _verdict_rows(verdicts: pd.DataFrame) -> pd.DataFrame:

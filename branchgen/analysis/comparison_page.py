@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from branchgen import __version__
-from branchgen.analysis.comparison import COST, Run, compare, statistics
-from branchgen.analysis.evaluate import FLOOR
+from branchgen.analysis.comparison import AND, BRANCH, COST, Run, compare, statistics
 from branchgen.analysis.html_tables import STYLE, Cell, figures, mark, plural, table, text
 from branchgen.analysis.metrics import METRICS
-from branchgen.analysis.targets import EVALUATIONS, OWN, TARGETS, Outcome, Statistic, outcomes
+from branchgen.analysis.samples import FLOOR, OWN
+from branchgen.analysis.targets import EVALUATIONS, TARGETS, Outcome, Statistic, outcomes
+from branchgen.analysis.verdicts import DISTINGUISHABLE
 from branchgen.analysis.verdicts_table import verdicts_table
 
 ORDER = (FLOOR, OWN, "flat", "gauss", "scvi", "nb", "train")
@@ -28,6 +29,8 @@ MEANINGS = {
 }
 SCALES = {"mmd_squared": 1e3, "mmd_squared_by_type": 1e3}
 """Factors of metrics that are small by nature."""
+N_NAMED = 4
+"""Classes of a branch that are named."""
 COSTS = {
     "encode_seconds": "codec, s",
     "train_seconds": "training, s",
@@ -76,7 +79,7 @@ def _summary(datasets: Sequence[str], rows: pd.DataFrame) -> str:
         judged = rows[
             (rows["dataset"] == name)
             & (rows["source"] == OWN)
-            & (rows["metric"] == "distinguishable")
+            & (rows["metric"] == DISTINGUISHABLE)
             & (rows["kind"] == "class")
         ]
         apart = judged.drop_duplicates("group")["mean"]
@@ -155,21 +158,29 @@ def _further_targets(values: Statistics) -> str:
 
 
 def _branches(rows: pd.DataFrame, sources: Sequence[str]) -> str:
-    """The classifier on all cells below every internal node of the hierarchy."""
-    chosen = rows[(rows["kind"] == "branch") & (rows["metric"] == "c2st_auc")].drop_duplicates(["source", "group"])
+    """The classifier on all cells below every internal node of the hierarchy; seeds may differ in their nodes."""
+    chosen = rows[(rows["kind"] == BRANCH) & (rows["metric"] == "c2st_auc")].drop_duplicates(["source", "group"])
     if chosen.empty:
         return ""
     means = chosen.set_index(["group", "source"])
     lines = []
-    for group in dict.fromkeys(chosen["group"]):
-        line = [Cell(text(group), "label")]
+    for group in sorted(set(chosen["group"]), key=lambda group: (-group.count(AND), group)):
+        n_seeds = int(means.loc[group]["n_seeds"].max())
+        line = [Cell(text(_shortened(group)), "wide"), Cell(str(n_seeds))]
         for source in sources:
             found = means.loc[(group, source)] if (group, source) in means.index else None
             value = None if found is None else Statistic(found["mean"], found["sd"], int(found["n_seeds"]))
             line.append(Cell(figures(value, 3), _kind(source)))
         lines.append(line)
     caption = f"<h3>{text(METRICS['c2st_auc'])}, below every branch point</h3>"
-    return caption + table(["", *sources], lines)
+    return caption + table(["types", "seeds", *sources], lines)
+
+
+def _shortened(group: str) -> str:
+    """The classes of a branch, not more than fit in a line or two."""
+    classes = group.split(AND)
+    more = len(classes) - N_NAMED
+    return group if more <= 1 else f"{AND.join(classes[:N_NAMED])}{AND}{more} more"
 
 
 def _cost(values: Statistics, rows: pd.DataFrame) -> str:

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from branchgen.analysis.evaluate import FLOOR
+from branchgen.analysis.samples import FLOOR, OWN
 
-OWN = "branchgen"
 FLAT = "flat"
 SCVI = "scvi"
 EVALUATIONS = "evaluations"

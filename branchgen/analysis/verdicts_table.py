@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from branchgen.analysis.comparison import DISTINGUISHABLE, INDISTINGUISHABLE, Run
-from branchgen.analysis.evaluate import ALL
+from branchgen.analysis.comparison import Run
 from branchgen.analysis.html_tables import Cell, figures, mark, number, table, text
-from branchgen.analysis.targets import OWN, Statistic
+from branchgen.analysis.samples import ALL, OWN
+from branchgen.analysis.targets import Statistic
+from branchgen.analysis.verdicts import DISTINGUISHABLE, INDISTINGUISHABLE, TOO_FEW
 
 N_GENES = 5
 """Genes that are named."""
@@ -69,7 +70,7 @@ def _verdict(verdicts: pd.Series) -> str:
     """The one verdict of all seeds, or how often the cells could be told apart."""
     judged = verdicts[verdicts.isin([DISTINGUISHABLE, INDISTINGUISHABLE])]
     if judged.empty:
-        return '<span class="none">too few cells</span>'
+        return f'<span class="none">{TOO_FEW}</span>'
     apart = int((judged == DISTINGUISHABLE).sum())
     words = (
         str(judged.iloc[0]) if apart in {0, len(judged)} else f"{DISTINGUISHABLE} with {apart} of {len(judged)} seeds"

@@ -9,9 +9,10 @@ from pathlib import Path
 import pandas as pd
 
 from branchgen import files
-from branchgen.analysis.comparison import Run, compare
+from branchgen.analysis.comparison import Run, compare, named_by_classes
 from branchgen.analysis.comparison_page import page
-from branchgen.analysis.targets import EVALUATIONS, FLAT, OWN, SCVI
+from branchgen.analysis.samples import OWN
+from branchgen.analysis.targets import EVALUATIONS, FLAT, SCVI
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Hierarchy
 
@@ -71,7 +72,7 @@ def read_run(dataset: str, seed: int, folder: Path, times: Path | None) -> Run:
     return Run(
         dataset=dataset,
         seed=seed,
-        metrics=tables["metrics.parquet"],
+        metrics=named_by_classes(tables["metrics.parquet"], hierarchy),
         verdicts=tables["verdicts.parquet"],
         cost=cost,
     )

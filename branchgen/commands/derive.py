@@ -19,7 +19,7 @@ from branchgen.config import DeriveSettings
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import CRITERIA
-from branchgen.hierarchy.derive import derive, divergence_over_time, tree_of_levels
+from branchgen.hierarchy.derive import derive, divergence_over_time, flat, tree_of_levels
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.newick import parse_newick, to_newick
 from branchgen.hierarchy.tree import Clade
@@ -44,19 +44,24 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
     mean, scale = train.obsm[LATENT].astype(float), train.obsm[LATENT_SCALE].astype(float)
     schedule = NoiseSchedule.uniform(settings.sigma_min, settings.sigma_max, mean.shape[1])
     shrinkage = float(mean.shape[1])
-    found = derive(
-        mean,
-        scale,
-        codes,
-        classes,
-        sigma=schedule.levels,
-        criterion=settings.criterion,
-        epsilon=settings.epsilon,
-        min_branch_span=settings.min_branch_span,
-        shrinkage=shrinkage,
-        n_bootstrap=settings.n_bootstrap,
-        rng=numpy_rng(arguments.seed, "derive", "bootstrap"),
-        tree=given_tree(arguments, train, classes),
+    tree = given_tree(arguments, train, classes)
+    found = (
+        flat(classes)
+        if arguments.flat
+        else derive(
+            mean,
+            scale,
+            codes,
+            classes,
+            sigma=schedule.levels,
+            criterion=settings.criterion,
+            epsilon=settings.epsilon,
+            min_branch_span=settings.min_branch_span,
+            shrinkage=shrinkage,
+            n_bootstrap=settings.n_bootstrap,
+            rng=numpy_rng(arguments.seed, "derive", "bootstrap"),
+            tree=tree,
+        )
     )
     record = {
         "format_version": FORMAT_VERSION,
@@ -100,8 +105,9 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
 
 def given_tree(arguments: argparse.Namespace, cells: AnnData, classes: Sequence[str]) -> Clade | None:
     """The tree of a Newick file or of nested columns; None where it is to be derived."""
-    if arguments.newick is not None and arguments.levels is not None:
-        raise BranchgenError("--newick and --levels both give a tree; choose one")
+    given = [f"--{name}" for name in ("newick", "levels", "flat") if getattr(arguments, name)]
+    if len(given) > 1:
+        raise BranchgenError(f"{given[0]} and {given[1]} both give a tree; choose one")
     if arguments.newick is not None:
         path = Path(arguments.newick)
         files.require_file(path)

@@ -150,6 +150,16 @@ def derive(
     return Derivation(hierarchy, {clade.name: support(clade.name, clade.time) for clade in inner})
 
 
+def flat(classes: Sequence[str]) -> Derivation:
+    """Hierarchy that shares nothing: all classes part at once, as near to the noise as a branch point can be."""
+    if len(classes) == 1:
+        return Derivation(Hierarchy.from_clades(Clade(classes=tuple(classes)), 0.0), {})
+    leaves = [Clade(classes=(name,), name=name) for name in classes]
+    hierarchy = Hierarchy.from_clades(_joined(leaves, HORIZON), 0.0)
+    root = hierarchy.branches[0]
+    return Derivation(hierarchy, {root.name: Support(None, root.t_start, root.t_start)})
+
+
 def divergence_over_time(
     criterion: Criterion, n_classes: int, times: Array
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from invent_runs import CLASSES, invented_metrics, invented_verdicts
 
-from branchgen.analysis.comparison import Run, compare, statistics
+from branchgen.analysis.comparison import Run, compare, named_by_classes, statistics
 from branchgen.analysis.comparison_page import page
 from branchgen.analysis.html_tables import figures, number
 from branchgen.analysis.targets import OWN_TARGETS, TARGETS, Statistic, Target, outcomes
 from branchgen.errors import BranchgenError
+from branchgen.hierarchy.tree import Hierarchy
 
 
 def run(dataset: str, seed: int, *baselines: str) -> Run:
@@ -63,6 +64,31 @@ def test_verdicts_and_cost_are_rows_too() -> None:
 def test_a_run_that_comes_twice_is_refused() -> None:
     with pytest.raises(BranchgenError, match="lung:0 is given twice"):
         compare([RUNS[0], RUNS[0]])
+
+
+def branch(name: str, *classes: str, parent: str | None = "root", low: float = 0.0, high: float = 0.5) -> dict:
+    return {"name": name, "classes": list(classes), "t_start": low, "t_end": high, "parent": parent}
+
+
+def test_branches_of_different_trees_are_called_by_their_classes() -> None:
+    """What is node 1 for one seed holds other classes for the next: their mean would be one of apples and pears."""
+    metrics = invented_metrics(0)
+    metrics.loc[metrics["kind"] == "branch", "group"] = "node 1"
+    leaves = [branch(name, name, parent="node 1", high=0.3) for name in ("b", "a")]
+    tree = Hierarchy.from_list(
+        [
+            branch("root", "c", "b", "a", parent=None, low=0.5, high=1.0),
+            branch("c", "c"),
+            branch("node 1", "b", "a", low=0.3),
+            *leaves,
+        ]
+    )
+    found = named_by_classes(metrics, tree)
+    assert set(found.loc[found["kind"] == "branch", "group"]) == {"a + b"}
+    pd.testing.assert_frame_equal(found[found["kind"] != "branch"], metrics[metrics["kind"] != "branch"])
+    metrics.loc[metrics["kind"] == "branch", "group"] = "node 7"
+    with pytest.raises(BranchgenError, match="the metrics have a branch 'node 7', which the hierarchy has not"):
+        named_by_classes(metrics, tree)
 
 
 def target(metric: str, reference: str = "floor") -> Target:

@@ -6,10 +6,10 @@ import pytest
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import CRITERIA, Fidelity, merge_times
-from branchgen.hierarchy.derive import Derivation, derive, merge_by_criterion, tree_of_levels
+from branchgen.hierarchy.derive import Derivation, derive, flat, merge_by_criterion, tree_of_levels
 from branchgen.hierarchy.moments import Moments, gaussian_divergence
 from branchgen.hierarchy.newick import parse_newick
-from branchgen.hierarchy.tree import Clade
+from branchgen.hierarchy.tree import Clade, Hierarchy
 
 D = 8
 SCHEDULE = NoiseSchedule.uniform(0.02, 10.0, D)
@@ -188,3 +188,14 @@ def test_merging_does_not_invert_times() -> None:
     tree = merge_by_criterion(Fidelity(moments, SCHEDULE.levels, 0.5), CLASSES)
     for clade in tree.walk():
         assert all(child.time <= clade.time for child in clade.children)
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 7])
+def test_flat_shares_nothing(n_classes: int) -> None:
+    classes = [f"type {number}" for number in range(n_classes)]
+    found = flat(classes)
+    assert sorted(found.hierarchy.classes) == classes
+    assert found.hierarchy.sharing() == pytest.approx(1, abs=1e-3)
+    assert len(found.hierarchy.branches) == (1 + n_classes if n_classes > 1 else 1)
+    assert set(found.support) == ({"root"} if n_classes > 1 else set())
+    assert Hierarchy.from_list(found.hierarchy.to_list()) == found.hierarchy

@@ -14,7 +14,11 @@ from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
 from branchgen.cli import COMMANDS, build_parser, settings_of
 from branchgen.config import SECTIONS
 
-STEPS = ["prepare", "encode", "derive", "train", "generate", "analyse", "evaluate", "plot"]
+STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_gauss", "analyse", "evaluate", "plot"]
+COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS]
+RUN = ["prepare", "encode", "derive", "train", "generate", "evaluate"]
+"""Steps of one run of the benchmark, without baselines."""
+FLAT = ["derive_flat", "train_flat", "generate_flat"]
 TINY = {"source": "tiny.h5ad", "label_key": "cell_type"}
 URL = {"source": "https://example.org/lung.h5ad", "sha256": "0123456789abcdef" * 4, "label_key": "cell type"}
 
@@ -36,12 +40,12 @@ def test_command_lines_carry_the_configuration(dataset: Path) -> None:
     run = snakemake("--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
     assert jobs(run) == dict.fromkeys(STEPS, 1)
     found = commands(run.stdout)
-    assert sorted(found) == sorted(STEPS)
+    assert sorted(found) == sorted(COMMANDS_OF_STEPS)
     for name, arguments in found.items():
         settings = settings_of(arguments).to_dict()
         wanted = {**SECTIONS[name]().to_dict(), **QUICK[name]}
-        if name == "generate":
-            assert yaml.safe_load(settings.pop("n_cells")) == n_cells
+        if name in {"generate", "baseline"}:
+            assert yaml.safe_load(settings.pop("n_cells")) == (n_cells if name == "generate" else wanted["n_cells"])
             wanted.pop("n_cells")
         if name == "train":
             wanted["n_steps"] = 61
@@ -51,6 +55,80 @@ def test_command_lines_carry_the_configuration(dataset: Path) -> None:
     assert found["prepare"].source == "tiny.h5ad"
     assert found["prepare"].split_key == "donor"
     assert found["train"].checkpoints == "results/tiny/checkpoints"
+    assert found["baseline"].method == "gauss"
+    assert found["evaluate"].baselines == ["gauss=results/tiny/gauss/generated.h5ad"]
+
+
+def lines_of(command: str, dry_run: str) -> list[Namespace]:
+    """Parsed command lines of one command, each with its log beside what it writes."""
+    found = []
+    for line in re.findall(rf"branchgen {command} -.*", dry_run):
+        text, redirection = line.split(" > ")
+        arguments = build_parser().parse_args(shlex.split(text)[1:])
+        output = next(value for name, value in vars(arguments).items() if name.startswith("output_"))
+        folder = str(output.parent).replace("results", "logs", 1)
+        assert redirection == f"{folder}/{command}.log 2>&1"
+        found.append(arguments)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("baselines", "further"),
+    [
+        (["gauss", "flat"], ["baseline_gauss", *FLAT]),
+        (["scvi"], ["baseline_scvi"]),
+        ([], []),
+    ],
+)
+def test_benchmark_runs_the_workflow_on_every_dataset_with_every_seed(
+    dataset: Path, baselines: list[str], further: list[str]
+) -> None:
+    benchmark = {"n_seeds": 3, "baselines": baselines}
+    config = write_config(dataset, "bench.yaml", datasets={"far.2": URL, "tiny": TINY}, benchmark=benchmark, seed=5)
+    run = snakemake("benchmark", "--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
+    # A download serves all seeds.
+    assert jobs(run) == {**dict.fromkeys([*RUN, *further], 6), "fetch": 1, "compare": 1, "benchmark": 1}
+
+    folders = [Path(f"results/{name}/benchmark/seed_{seed}") for name in ("far.2", "tiny") for seed in (5, 6, 7)]
+    prepared = {line.output_cells.parent: line for line in lines_of("prepare", run.stdout)}
+    assert sorted(prepared) == sorted(folders)
+    for command in ("prepare", "encode", "derive", "train", "generate", "evaluate"):
+        for line in lines_of(command, run.stdout):
+            output = next(value for name, value in vars(line).items() if name.startswith("output_"))
+            assert f"seed_{line.seed}" in output.parts
+    assert prepared[folders[0]].source == "results/far.2/source.h5ad"
+    assert prepared[folders[3]].source == "tiny.h5ad"
+
+    for line in lines_of("evaluate", run.stdout):
+        folder = line.output_metrics.parent
+        files = [f"{name}={folder}/{name}/generated.h5ad" for name in baselines]
+        assert line.baselines == (files or None)
+    (compared,) = re.findall(r"branchgen compare .*", run.stdout)
+    compared = build_parser().parse_args(shlex.split(compared.split(" > ")[0])[1:])
+    assert compared.runs == [f"{folder.parts[1]}:{folder.name[5:]}={folder}" for folder in folders]
+    assert compared.times == [run.replace("results", "benchmarks") for run in compared.runs]
+
+
+def test_flat_is_trained_and_sampled_without_a_tree(dataset: Path) -> None:
+    datasets = {"tiny": {**TINY, "levels": ["lineage", "cell_type"]}}
+    benchmark = {"n_seeds": 1, "baselines": ["flat"]}
+    config = write_config(dataset, "flat.yaml", datasets=datasets, benchmark=benchmark)
+    run = snakemake("benchmark", "--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
+    folder = "results/tiny/benchmark/seed_0"
+    derived = {line.output_hierarchy.parent.name: line for line in lines_of("derive", run.stdout)}
+    assert (derived["flat"].flat, derived["flat"].levels) == (True, None)
+    assert (derived["seed_0"].flat, derived["seed_0"].levels) == (False, ["lineage", "cell_type"])
+    trained = {str(line.output_model): line for line in lines_of("train", run.stdout)}
+    flat = trained[f"{folder}/flat/model.pt"]
+    assert (str(flat.latents), str(flat.hierarchy), flat.checkpoints) == (
+        f"{folder}/latents.h5ad",
+        f"{folder}/flat/hierarchy.json",
+        f"{folder}/flat/checkpoints",
+    )
+    other = trained[f"{folder}/model.pt"]
+    assert settings_of(flat) == settings_of(other)
+    made = {str(line.output_generated): line for line in lines_of("generate", run.stdout)}
+    assert str(made[f"{folder}/flat/generated.h5ad"].codec) == f"{folder}/codec.pt"
 
 
 def test_embedded_example(tmp_path: Path) -> None:
@@ -148,7 +226,7 @@ def test_lint(snakefile: str, dataset: Path) -> None:
 @pytest.mark.parametrize("profile", sorted((ROOT / "workflow" / "profiles").glob("*/profile.yaml")), ids=str)
 def test_profile_names_rules_that_exist(profile: Path) -> None:
     settings = yaml.safe_load(profile.read_text())
-    assert set(settings.get("set-resources", {})) <= set(STEPS)
+    assert set(settings.get("set-resources", {})) <= {*STEPS, *FLAT, "baseline_scvi"}
 
 
 def test_default_profile_caps_the_jobs_on_the_gpu(dataset: Path) -> None:

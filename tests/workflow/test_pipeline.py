@@ -31,14 +31,21 @@ FILES = [
     "model.pt",
     "training.parquet",
     "generated.h5ad",
+    "gauss/generated.h5ad",
     "branch_points.h5ad",
     "branch_points.parquet",
     "branch_genes.parquet",
     "metrics.parquet",
+    "verdicts.parquet",
+    "genes.parquet",
+    "fold_changes.parquet",
+    "correlations.parquet",
     "embedding.parquet",
     *(f"figures/{figure}.svg" for figure in FIGURES),
 ]
-STEPS = ["prepare", "encode", "derive", "train", "generate", "analyse", "evaluate", "plot"]
+STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_gauss", "analyse", "evaluate", "plot"]
+FILES_OF_STEPS = ["gauss/baseline" if step == "baseline_gauss" else step for step in STEPS]
+"""Names of logs and benchmarks."""
 TYPES = ["A0", "A1", "B2", "B3"]
 
 
@@ -52,7 +59,7 @@ def test_every_file_is_there_and_no_other(finished: Path) -> None:
     results = finished / "results" / "tiny"
     found = {str(path.relative_to(results)) for path in results.rglob("*") if path.is_file()}
     assert {name for name in found if not name.startswith("checkpoints/")} == set(FILES)
-    for step in STEPS:
+    for step in FILES_OF_STEPS:
         assert (finished / "logs" / "tiny" / f"{step}.log").is_file()
         benchmark = pd.read_table(finished / "benchmarks" / "tiny" / f"{step}.tsv")
         assert len(benchmark) == 1
@@ -94,6 +101,8 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
         pytest.param({"train": {"n_steps": 61}}, {"train", "generate", "analyse", "evaluate", "plot"}, id="train"),
         pytest.param({"analyse": {"n_cells": 33}}, {"analyse"}, id="analyse"),
         pytest.param({"evaluate": {"n_genes": 51}}, {"evaluate", "plot"}, id="evaluate"),
+        pytest.param({"baseline": {"n_cells": 31}}, {"baseline_gauss", "evaluate", "plot"}, id="baseline"),
+        pytest.param({"benchmark": {"n_seeds": 9, "baselines": ["scvi"]}}, set(), id="benchmark"),
         pytest.param({"prepare": {"n_genes": 100}}, set(STEPS), id="prepare"),
         pytest.param({"plot": {"format": "png"}}, {"plot"}, id="plot"),
         pytest.param({"device": "auto"}, set(), id="device"),
@@ -135,6 +144,29 @@ def test_report_shows_every_figure_with_its_caption(finished: Path) -> None:
     for phrase in ("on the noise axis", "Denoising loss on held-out cells", "tree in diffusion time"):
         assert phrase in text
     assert "{{ snakemake" not in text
+
+
+def test_the_benchmark_ends_in_a_table_and_a_page(dataset: Path) -> None:
+    datasets = {"compared": {"source": "tiny.h5ad", "label_key": "cell_type"}}
+    benchmark = {"n_seeds": 1, "baselines": ["gauss", "flat"]}
+    config = write_config(dataset, "benchmark.yaml", datasets=datasets, benchmark=benchmark, seed=3)
+    run = snakemake("benchmark", "--directory", dataset, "--configfile", config, "--show-failed-logs")
+    assert run.returncode == 0, run.stdout
+    table = pd.read_parquet(dataset / "results" / "benchmark.parquet")
+    assert set(table["dataset"]) == {"compared"}
+    assert set(table["seed"]) == {3}
+    of_metrics = table[table["kind"] != "cost"]
+    assert set(of_metrics["source"]) == {"floor", "train", "nb", "gauss", "flat", "branchgen"}
+    folder = dataset / "results" / "compared" / "benchmark" / "seed_3"
+    hierarchies = {
+        name: json.loads((folder / name / "hierarchy.json").read_text())["branches"] for name in (".", "flat")
+    }
+    assert len(hierarchies["."]) > len(hierarchies["flat"])
+    cost = table[table["kind"] == "cost"].set_index(["source", "metric"])["value"]
+    assert cost["branchgen", "evaluations"] < cost["flat", "evaluations"] == 1
+    assert (cost.drop("evaluations", level="metric") > 0).all()
+    page = (dataset / "results" / "benchmark.html").read_text()
+    assert all(name in page for name in ("compared", *TYPES))
 
 
 def test_a_failing_step_leaves_one_sentence_and_no_file(dataset: Path) -> None:
