@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from branchgen.analysis.correlation import correlation_table, correlations
 from branchgen.analysis.evaluate import COLUMNS
+from branchgen.analysis.gene_tables import contrasts
 from branchgen.analysis.metrics import METRICS
 from branchgen.analysis.samples import ALL, SOURCES
+from branchgen.analysis.verdicts import COLUMNS as VERDICT_COLUMNS
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.hierarchy.derive import Support
 from branchgen.hierarchy.tree import Clade, Hierarchy
@@ -62,14 +65,17 @@ def invented_embedding(n_types: int, n_cells: int = 40, seed: int = 0) -> pd.Dat
     )
 
 
-def invented_metrics(n_types: int, seed: int = 0) -> pd.DataFrame:
+def invented_metrics(n_types: int, seed: int = 0, baselines: tuple[str, ...] = ()) -> pd.DataFrame:
+    """Metrics of the usual sizes: between zero and one, or much smaller."""
     rng = np.random.default_rng(seed)
+    sources = [*SOURCES[:-1], *baselines, SOURCES[-1]]
+    size = {name: 10.0 ** -(number % 4) for number, name in enumerate(METRICS)}
     rows = [
-        (source, ALL, ALL, metric, rng.uniform(-0.01, 1), rng.uniform(0, 0.05), 500, 3)
-        for source in SOURCES
+        (source, ALL, ALL, metric, size[metric] * rng.uniform(-0.01, 1), size[metric] * rng.uniform(0, 0.05), 500, 3)
+        for source in sources
         for metric in METRICS
     ]
-    for source in SOURCES:
+    for source in sources:
         for name in names_of(n_types):
             rows.append((source, "class", name, "mmd_squared", rng.exponential(0.01), 0.002, 30, 3))
             rows.append((source, "class", name, "lfc_slope", rng.uniform(0.7, 1.1), 0.02, 30, 3))
@@ -85,3 +91,54 @@ def invented_training(hierarchy: Hierarchy, seed: int = 0) -> pd.DataFrame:
                 losses = 0.5 + 0.5 * np.exp(-np.arange(10) / 3) * rng.uniform(0.6, 1.2)
                 rows += [(100 * step, split, name, sigma, loss, 40) for step, loss in enumerate(losses, start=1)]
     return pd.DataFrame(rows, columns=["step", "split", "branch", "sigma", "loss", "n_cells"])
+
+
+def invented_verdicts(n_types: int, seed: int = 0) -> pd.DataFrame:
+    """Every third type has too few cells, and the others are found to be apart every other time."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for source in ("nb", "gauss", "flat", "branchgen"):
+        for number, name in enumerate([*names_of(n_types), ALL]):
+            auc = rng.uniform(0.45, 0.8)
+            apart = number % 2 == 0
+            if number % 3 == 2 and name != ALL:
+                rows.append((source, name, 12, np.nan, np.nan, np.nan, np.nan, "too few cells", ""))
+                continue
+            genes = "ENSG00000090382+, ENSG00000167286-, CD3D-, LYZ+, HLA-DRA-" if apart else ""
+            verdict = "distinguishable" if apart else "indistinguishable"
+            rows.append((source, name, 140, auc, auc - 0.1, auc + 0.1, rng.uniform(0.45, 0.55), verdict, genes))
+    return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+
+
+def invented_genes(n_genes: int = 50, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    parts = []
+    for source in ("test", *SOURCES):
+        mean = rng.lognormal(-1, 2, n_genes)
+        columns = {"mean": mean, "variance": mean + mean**2, "zeros": 1 / (1 + mean), "n_cells": 500}
+        columns["gene"] = [f"gene_{i}" for i in range(n_genes)]
+        parts.append(pd.DataFrame({"source": source, "group": ALL, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def invented_fold_changes(hierarchy: Hierarchy, n_genes: int = 30, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    parts = []
+    for branch, child, *_ in contrasts(hierarchy):
+        for source in ("floor", "nb", "branchgen"):
+            real = rng.normal(size=n_genes)
+            columns = {"real": real, "generated": 0.9 * real + rng.normal(0, 0.1, n_genes), "slope": 0.9, "n_cells": 40}
+            columns["gene"] = [f"gene_{i}" for i in range(n_genes)]
+            parts.append(pd.DataFrame({"branch": branch, "child": child, "source": source, **columns}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def invented_correlations(n_types: int, n_genes: int = 12, seed: int = 0) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    genes = np.array([f"gene_{i}" for i in range(n_genes)])
+    tables = []
+    for number, name in enumerate(names_of(n_types)):
+        cells = rng.normal(size=(3, 40, n_genes)) + rng.normal(size=(1, 40, 1))
+        of_sources = dict(zip(("test", "floor", "branchgen"), map(correlations, cells), strict=True))
+        tables.append(correlation_table(name, 100 - number, genes, of_sources))
+    return pd.concat(tables, ignore_index=True)

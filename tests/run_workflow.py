@@ -22,7 +22,7 @@ QUICK: dict[str, Any] = {
     "generate": {"n_cells": 30, "n_steps": 6},
     "baseline": {"n_cells": 30},
     "analyse": {"n_cells": 32},
-    "evaluate": {"n_genes": 50, "n_components": 10, "n_umap": 60},
+    "evaluate": {"n_genes": 50, "n_components": 10, "n_umap": 60, "n_seeds": 2},
     "plot": {},
 }
 

@@ -10,7 +10,7 @@ import pandas as pd
 from branchgen import __version__
 from branchgen.analysis.comparison import AND, BRANCH, COST, Run, compare, statistics
 from branchgen.analysis.html_tables import STYLE, Cell, figures, mark, plural, table, text
-from branchgen.analysis.metrics import METRICS
+from branchgen.analysis.metrics import METRICS, SCALES
 from branchgen.analysis.samples import FLOOR, OWN
 from branchgen.analysis.targets import EVALUATIONS, TARGETS, Outcome, Statistic, outcomes
 from branchgen.analysis.verdicts import DISTINGUISHABLE
@@ -27,8 +27,6 @@ MEANINGS = {
     "nb": "a negative binomial per type and gene",
     "train": "the training cells themselves: a memoriser",
 }
-SCALES = {"mmd_squared": 1e3, "mmd_squared_by_type": 1e3}
-"""Factors of metrics that are small by nature."""
 N_NAMED = 4
 """Classes of a branch that are named."""
 COSTS = {

@@ -65,8 +65,10 @@ def clustered(real: Doubles) -> NDArray[np.int64]:
     return order.astype(np.int64)
 
 
-def correlation_table(group: str, genes: NDArray[np.str_], of_sources: dict[str, Doubles]) -> pd.DataFrame:
-    """A row per source and pair of genes: group, source, gene_a, gene_b, correlation.
+def correlation_table(
+    group: str, n_cells: int, genes: NDArray[np.str_], of_sources: dict[str, Doubles]
+) -> pd.DataFrame:
+    """A row per source and pair of genes: group, source, gene_a, gene_b, correlation, n_cells.
 
     The first of the sources is the real one; the genes stand in the order of its clustering.
     """
@@ -80,6 +82,7 @@ def correlation_table(group: str, genes: NDArray[np.str_], of_sources: dict[str,
                 "gene_a": genes[order][first],
                 "gene_b": genes[order][second],
                 "correlation": pairs(matrix[np.ix_(order, order)]).astype(np.float32),
+                "n_cells": n_cells,
             }
         )
         for source, matrix in of_sources.items()

@@ -1,7 +1,7 @@
 """What all figures share: their style, the colours of the classes, and how they become bytes.
 
 A figure is a function from tables to a matplotlib Figure; it lays out and computes nothing. The functions are in the
-modules figures_tree, figures_umap, figures_metrics and figures_training.
+modules figures_*.
 """
 
 from __future__ import annotations

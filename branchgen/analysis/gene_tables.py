@@ -84,10 +84,10 @@ def contrasts(hierarchy: Hierarchy) -> list[Contrast]:
 
 
 def correlations_table(study: Study, pairs: Pairs) -> pd.DataFrame:
-    """Gene–gene correlations within types: group, source, gene_a, gene_b, correlation.
+    """Gene–gene correlations within types: group, source, gene_a, gene_b, correlation, n_cells.
 
-    Of the genes that a type expresses most, in the order of a clustering; ``test`` is the real source. Types with
-    fewer than 30 cells are left out.
+    n_cells are the real cells of the type. The genes are those that a type expresses most, in the order of a
+    clustering; ``test`` is the real source. Types with fewer than 30 cells are left out.
     """
     test = study.splits[TEST]
     types = [name for name, n in test.n_per_type().items() if n >= MIN_CELLS_OF_GENES]
@@ -99,8 +99,9 @@ def correlations_table(study: Study, pairs: Pairs) -> pd.DataFrame:
             part = cells.of_types([name])
             if len(part) >= MIN_CELLS_OF_GENES:
                 found[source] = correlations(study.reference.expression(part.counts)[:, genes].toarray())
-        tables.append(correlation_table(name, study.genes[study.reference.variable][genes], found))
-    columns = ["group", "source", "gene_a", "gene_b", "correlation"]
+        n_cells = test.n_per_type()[name]
+        tables.append(correlation_table(name, n_cells, study.genes[study.reference.variable][genes], found))
+    columns = ["group", "source", "gene_a", "gene_b", "correlation", "n_cells"]
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=columns)
     return _compact(table, "group", "source", "gene_a", "gene_b")
 

@@ -67,6 +67,8 @@ METRICS = {
     "duplicate_rate": "Duplicate rate",
 }
 """Label of every metric, in the order of tables and figures."""
+SCALES = {"mmd_squared": 1e3, "mmd_squared_by_type": 1e3}
+"""Factors by which metrics that are small by nature are shown."""
 OVER_TYPES = {
     "mmd_squared": "mmd_squared_by_type",
     "correlation_error": "correlation_error",

@@ -11,7 +11,17 @@ from branchgen.analysis.evaluate import COLUMNS
 from branchgen.analysis.samples import SOURCES
 from branchgen.cli import main
 
-FIGURES = ("tree", "training", "metrics", "umap", "umap-types")
+FIGURES = (
+    "tree",
+    "training",
+    "metrics",
+    "verdicts",
+    "gene-moments",
+    "fold-changes",
+    "correlations",
+    "umap",
+    "umap-types",
+)
 
 
 TABLES = ("metrics", "embedding", "verdicts", "genes", "fold-changes", "correlations")
@@ -33,11 +43,11 @@ def plot_line(run: Path, tables: Path, folder: Path, format_: str = "svg", **cha
     files = {
         "hierarchy": run / "hierarchy.json",
         "training": run / "training.parquet",
-        "metrics": tables / "metrics.parquet",
-        "embedding": tables / "embedding.parquet",
+        **{name: tables / f"{name}.parquet" for name in TABLES},
         **changes,
     }
     outputs = {f"output-{name}": folder / f"{name}.{format_}" for name in FIGURES}
+    outputs["output-page"] = folder / "metrics.html"
     return ["plot", *(f"--{flag}={path}" for flag, path in {**files, **outputs}.items()), f"--format={format_}"]
 
 
@@ -83,9 +93,11 @@ def test_evaluate_refuses_baselines_that_it_cannot_compare(
 @pytest.mark.parametrize(("format_", "start"), [("svg", b"<?xml"), ("png", b"\x89PNG")])
 def test_plot_writes_every_figure(tiny_run: Path, tables: Path, tmp_path: Path, format_: str, start: bytes) -> None:
     assert main(plot_line(tiny_run, tables, tmp_path, format_)) == 0
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f"{name}.{format_}" for name in FIGURES)
-    for path in tmp_path.iterdir():
-        assert path.read_bytes().startswith(start)
+    figures = [f"{name}.{format_}" for name in FIGURES]
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([*figures, "metrics.html"])
+    for name in figures:
+        assert (tmp_path / name).read_bytes().startswith(start)
+    assert (tmp_path / "metrics.html").read_text().startswith("<!DOCTYPE html>")
 
 
 def test_evaluate_refuses_a_file_of_another_command(

@@ -13,10 +13,14 @@ import numpy as np
 import pytest
 from drawing import (
     SCHEDULE,
+    invented_correlations,
     invented_embedding,
+    invented_fold_changes,
+    invented_genes,
     invented_hierarchy,
     invented_metrics,
     invented_training,
+    invented_verdicts,
     names_of,
 )
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -25,11 +29,14 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from branchgen.analysis.figures import class_colours, render
+from branchgen.analysis.figures_correlations import correlations_figure
+from branchgen.analysis.figures_genes import fold_changes_figure, gene_moments_figure
 from branchgen.analysis.figures_metrics import metrics_figure
 from branchgen.analysis.figures_training import training_figure
 from branchgen.analysis.figures_tree import leaf_order, tree_figure
 from branchgen.analysis.figures_umap import umap_figure, umap_types_figure
-from branchgen.analysis.metrics import METRICS
+from branchgen.analysis.figures_verdicts import verdicts_figure
+from branchgen.analysis.metrics import METRICS, SCALES
 from branchgen.hierarchy.tree import Branch, Hierarchy
 
 
@@ -55,7 +62,41 @@ def training(n_types: int) -> Figure:
     return training_figure(invented_training(hierarchy), hierarchy)
 
 
-FIGURES = {"tree": tree, "umap": umap, "umap_types": umap_types, "metrics": metrics, "training": training}
+def many_sources(n_types: int) -> Figure:
+    return metrics_figure(invented_metrics(n_types, baselines=("flat", "gauss", "scvi", "mine")), names_of(n_types))
+
+
+def verdicts(n_types: int) -> Figure:
+    return verdicts_figure(invented_verdicts(n_types), names_of(n_types))
+
+
+def gene_moments(n_types: int) -> Figure:
+    return gene_moments_figure(invented_genes())
+
+
+def fold_changes(n_types: int) -> Figure:
+    hierarchy, _ = invented_hierarchy(n_types)
+    return fold_changes_figure(invented_fold_changes(hierarchy), hierarchy)
+
+
+def gene_correlations(n_types: int) -> Figure:
+    return correlations_figure(invented_correlations(n_types))
+
+
+OF_ALL_CLASSES = {
+    "tree": tree,
+    "umap": umap,
+    "umap_types": umap_types,
+    "metrics": metrics,
+    "many_sources": many_sources,
+    "verdicts": verdicts,
+    "training": training,
+}
+FIGURES = OF_ALL_CLASSES | {
+    "gene_moments": gene_moments,
+    "fold_changes": fold_changes,
+    "correlations": gene_correlations,
+}
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 Draw = Callable[[int], Figure]
 
@@ -92,7 +133,7 @@ def overlapping(found: list[tuple[str, Bbox]]) -> list[tuple[str, str]]:
     ]
 
 
-@every_figure
+@pytest.mark.parametrize("draw", OF_ALL_CLASSES.values(), ids=OF_ALL_CLASSES)
 @pytest.mark.parametrize("n_types", [2, 9])
 def test_every_class_is_named_in_a_well_formed_svg(draw: Draw, n_types: int) -> None:
     svg = render(draw(n_types), "svg")
@@ -109,7 +150,7 @@ def test_no_text_overlaps_another_or_leaves_the_figure(draw: Draw, n_types: int)
     figure = draw(n_types)
     # Numbers on the points of a UMAP stand where the cells are.
     found = [(text, box) for text, box in boxes(figure) if draw is not umap or not text.isdigit()]
-    assert len(found) >= n_types
+    assert len(found) >= (n_types if draw in OF_ALL_CLASSES.values() else 8)
     assert overlapping(found) == []
     page = figure.bbox
     for text, box in found:
@@ -126,7 +167,7 @@ def test_equal_tables_give_equal_bytes_whatever_the_users_style(draw: Draw) -> N
     assert once == again
 
 
-@every_figure
+@pytest.mark.parametrize("draw", [*OF_ALL_CLASSES.values(), fold_changes])
 def test_figures_grow_with_the_number_of_types(draw: Draw) -> None:
     assert draw(12).get_figheight() > draw(4).get_figheight()
 
@@ -187,12 +228,16 @@ def test_metrics_show_every_value_and_the_floor_as_a_line() -> None:
     figure = metrics_figure(table, names_of(8))
     panels = {axes.get_title(loc="left"): axes for axes in figure.findobj(mpl.axes.Axes)}
     pooled = table[table["kind"] == "all"].set_index(["metric", "source"])["value"]
-    for metric, label in METRICS.items():
+    for metric, name in METRICS.items():
+        label = f"{name} · 10³" if metric in SCALES else name
+        scale = SCALES.get(metric, 1)
         positions = [line.get_xdata()[0] for line in panels[label].get_lines() if line.get_marker() == "o"]
-        expected = [pooled[metric, source] for source in ("branchgen", "nb", "train")]
+        expected = [scale * pooled[metric, source] for source in ("branchgen", "nb", "train")]
         assert positions == pytest.approx(expected)
         upright = [
-            line for line in panels[label].get_lines() if list(line.get_xdata()) == [pooled[metric, "floor"]] * 2
+            line
+            for line in panels[label].get_lines()
+            if list(line.get_xdata()) == [scale * pooled[metric, "floor"]] * 2
         ]
         assert len(upright) == 1
 

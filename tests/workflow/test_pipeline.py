@@ -20,7 +20,17 @@ from run_workflow import QUICK, ROOT, command, environment, jobs, snakemake, wri
 import branchgen
 from branchgen.cells import keys
 
-FIGURES = ["tree", "training", "metrics", "umap", "umap_types"]
+FIGURES = [
+    "tree",
+    "training",
+    "metrics",
+    "verdicts",
+    "gene_moments",
+    "fold_changes",
+    "correlations",
+    "umap",
+    "umap_types",
+]
 FILES = [
     "cells.h5ad",
     "codec.pt",
@@ -41,6 +51,7 @@ FILES = [
     "fold_changes.parquet",
     "correlations.parquet",
     "embedding.parquet",
+    "metrics.html",
     *(f"figures/{figure}.svg" for figure in FIGURES),
 ]
 STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_gauss", "analyse", "evaluate", "plot"]

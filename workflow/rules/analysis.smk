@@ -76,11 +76,15 @@ rule evaluate:
 
 
 rule plot:
-    """Draws the figures of the report."""
+    """Draws the figures of the report, and sets its table."""
     input:
         hierarchy="<results>/{dataset}/hierarchy.json",
         training="<results>/{dataset}/training.parquet",
         metrics="<results>/{dataset}/metrics.parquet",
+        verdicts="<results>/{dataset}/verdicts.parquet",
+        genes="<results>/{dataset}/genes.parquet",
+        fold_changes="<results>/{dataset}/fold_changes.parquet",
+        correlations="<results>/{dataset}/correlations.parquet",
         embedding="<results>/{dataset}/embedding.parquet",
     output:
         tree=report(
@@ -100,6 +104,36 @@ rule plot:
             caption="../report/metrics.rst",
             category="Generated cells",
             labels={"dataset": "{dataset}", "figure": "metrics against the floor"},
+        ),
+        page=report(
+            "<results>/{dataset}/metrics.html",
+            caption="../report/page.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "metrics as tables"},
+        ),
+        verdicts=report(
+            f"<results>/{{dataset}}/figures/verdicts.{FORMAT}",
+            caption="../report/verdicts.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "real or generated?"},
+        ),
+        gene_moments=report(
+            f"<results>/{{dataset}}/figures/gene_moments.{FORMAT}",
+            caption="../report/gene_moments.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "variance and zeros of genes"},
+        ),
+        fold_changes=report(
+            f"<results>/{{dataset}}/figures/fold_changes.{FORMAT}",
+            caption="../report/fold_changes.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "log-fold-changes at the branch points"},
+        ),
+        correlations=report(
+            f"<results>/{{dataset}}/figures/correlations.{FORMAT}",
+            caption="../report/correlations.rst",
+            category="Generated cells",
+            labels={"dataset": "{dataset}", "figure": "gene-gene correlations"},
         ),
         umap=report(
             f"<results>/{{dataset}}/figures/umap.{FORMAT}",
@@ -127,7 +161,11 @@ rule plot:
         code=fingerprint("plot"),
     shell:
         "branchgen plot --hierarchy {input.hierarchy:q} --training {input.training:q}"
-        " --metrics {input.metrics:q} --embedding {input.embedding:q}"
+        " --metrics {input.metrics:q} --verdicts {input.verdicts:q} --genes {input.genes:q}"
+        " --fold-changes {input.fold_changes:q} --correlations {input.correlations:q} --embedding {input.embedding:q}"
         " --output-tree {output.tree:q} --output-training {output.training:q} --output-metrics {output.metrics:q}"
+        " --output-page {output.page:q} --output-verdicts {output.verdicts:q}"
+        " --output-gene-moments {output.gene_moments:q} --output-fold-changes {output.fold_changes:q}"
+        " --output-correlations {output.correlations:q}"
         " --output-umap {output.umap:q} --output-umap-types {output.umap_types:q}"
         " {params.settings} > {log:q} 2>&1"
