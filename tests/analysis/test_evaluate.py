@@ -11,6 +11,7 @@ import pytest
 from anndata import AnnData
 from scipy import sparse
 from simulate import simulate_cells
+from split_cells import tree_of, with_splits
 
 from branchgen.analysis import classifiers
 from branchgen.analysis import evaluate as evaluation
@@ -24,22 +25,6 @@ from branchgen.hierarchy.tree import Branch, Hierarchy
 
 SETTINGS = EvaluateSettings(n_genes=100, n_components=20, n_seeds=1, n_permutations=99)
 FEW_TREES = 25  # of the random forest, which takes most of the time
-SHARES = {"train": 0.4, "ref": 0.1, "test": 0.15, "holdout": 0.15, "spare": 0.2}
-
-
-def with_splits(cells: AnnData, seed: int = 0) -> AnnData:
-    """Simulated cells with the slots of prepared ones, and a spare split that no split of the contract knows."""
-    cells = cells.copy()
-    cells.layers["counts"] = sparse.csr_matrix(cells.X, dtype=np.int32)
-    rng = np.random.default_rng(seed)
-    split = np.empty(cells.n_obs, dtype=object)
-    for name in cells.obs["cell_type"].cat.categories:
-        rows = rng.permutation(np.flatnonzero(cells.obs["cell_type"] == name))
-        cuts = np.round(np.cumsum(list(SHARES.values()))[:-1] * len(rows)).astype(int)
-        for label, part in zip(SHARES, np.split(rows, cuts), strict=True):
-            split[part] = label
-    cells.obs["split"] = pd.Categorical(split)
-    return cells
 
 
 EVERYTHING = with_splits(simulate_cells(n_cells=2000, n_genes=150))
@@ -95,17 +80,6 @@ GENERATED = {
 @pytest.fixture(autouse=True)
 def small_forest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifiers, "N_TREES", FEW_TREES)
-
-
-def tree_of(cells: AnnData) -> Hierarchy:
-    """The two lineages of the simulator, which part first."""
-    types = list(cells.obs["cell_type"].cat.categories)
-    lineages = {name: [type_ for type_ in types if type_[0] == name[-1]] for name in ("lineage A", "lineage B")}
-    branches = [Branch(name="root", classes=tuple(types), t_start=0.7, t_end=1.0)]
-    for name, members in lineages.items():
-        branches.append(Branch(name=name, classes=tuple(members), t_start=0.4, t_end=0.7))
-        branches += [Branch(name=type_, classes=(type_,), t_start=0.0, t_end=0.4) for type_ in members]
-    return Hierarchy(tuple(branches))
 
 
 def run(
