@@ -104,11 +104,18 @@ class DeriveSettings(Section):
         "Divergence grows with the logarithm of distance: at 1 nat, types five standard deviations apart can be one.",
         low=0,
     )
+    max_evaluations: float = knob(
+        0.5,
+        "Network evaluations at most, as a share of those without a tree; where the criterion asks for more, all "
+        "branch points move towards the data by one factor, at most by a half.",
+        low=0,
+        high=1,
+    )
     min_branch_span: float = knob(
         0.03, "Branch points closer in time than this become one with several children.", low=0, high=0.5
     )
     n_bootstrap: int = knob(50, "Resamples of the cells for support and intervals of the branch times.", low=0)
-    sigma_min: float = knob(0.02, "Noise level at time 0, in units of the latent coordinates.", low=1e-6)
+    sigma_min: float = knob(0.1, "Noise level at time 0, in units of the latent coordinates.", low=1e-6)
     sigma_max: float = knob(10.0, "Noise level at time 1, in units of the latent coordinates.", low=1e-6)
 
 
@@ -217,6 +224,15 @@ class BenchmarkStepsSettings(Section):
     n_repeats: int = knob(20, "Timed steps of each kind and size.", low=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkEvaluateSettings(Section):
+    """Time and memory of an evaluation; not a part of the workflow."""
+
+    n_cells: int = knob(50000, "Test and generated cells together.", low=100)
+    n_genes: int = knob(2000, "Genes.", low=10)
+    n_types: int = knob(12, "Cell types.", low=2)
+
+
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -230,5 +246,9 @@ SECTIONS: dict[str, type[Section]] = {
 }
 """Settings class of every section of config.yaml; section, command and rule share their name."""
 
-COMMAND_SETTINGS: dict[str, type[Section]] = {**SECTIONS, "benchmark-steps": BenchmarkStepsSettings}
+COMMAND_SETTINGS: dict[str, type[Section]] = {
+    **SECTIONS,
+    "benchmark-steps": BenchmarkStepsSettings,
+    "benchmark-evaluate": BenchmarkEvaluateSettings,
+}
 """Settings class of every command that has settings."""

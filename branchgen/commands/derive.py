@@ -56,6 +56,7 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
             sigma=schedule.levels,
             criterion=settings.criterion,
             epsilon=settings.epsilon,
+            max_evaluations=settings.max_evaluations,
             min_branch_span=settings.min_branch_span,
             shrinkage=shrinkage,
             n_bootstrap=settings.n_bootstrap,

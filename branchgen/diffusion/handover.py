@@ -62,6 +62,14 @@ class BranchMoments:
             covariance=self.covariance[leaves] + np.diag(sigma**2),
         )
 
+    def within(self) -> Array:
+        """Mean covariance of every branch's classes, shape (n_branches, d, d)."""
+        weights = [self.weights[list(leaves)] / self.weights[list(leaves)].sum() for leaves in self.leaves]
+        means = [
+            np.tensordot(w, self.covariance[list(leaves)], 1) for w, leaves in zip(weights, self.leaves, strict=True)
+        ]
+        return np.stack(means)
+
     def to_state(self) -> dict[str, Any]:
         """Plain types, and tensors in double precision."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in ("mean", "covariance", "weights")}

@@ -6,7 +6,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -68,17 +70,23 @@ class Heads(nn.Module):
 
 
 class BranchedDenoiser(nn.Module):
-    """D(x, t) ≈ E[z | x_t = x] for every branch, preconditioned around the branch's own Gaussian N(m, S).
+    """D(x, t) ≈ E[z | x_t = x] for every branch, preconditioned around the moments of the branch and its classes.
 
-    As in Karras et al. (2022, arXiv 2206.00364, section 5), but along the eigenvectors U of S, with eigenvalues λ:
-    y = Uᵀ (x − m) and D = m + U [λ/(λ + σ²) y + √λ σ/√(λ + σ²) F]. Without F this is the Gaussian's own denoiser; F has
-    a target of unit variance at every noise level and along every eigenvector, and learns what is not Gaussian.
+    As in Karras et al. (2022, arXiv 2206.00364, section 5), but along the eigenvectors U of the branch's covariance S,
+    with eigenvalues λ, and around the denoiser M of a mixture of Gaussians, one for every class:
+    D = M(x, σ) + U √λ σ/√(λ + σ²) Uᵀ F. For a single class M is m + S (S + σ²)⁻¹ (x − m), and F has a target of unit
+    variance at every noise level and in every direction: it learns what is not Gaussian. It sees where x is, and x
+    whitened by the branch's Gaussian, for within a class cells differ by far less than between classes.
     Cells come in segments of one branch each, so that a step costs the same for any number of branches.
     """
 
     mean: Tensor
     basis: Tensor
     variance: Tensor
+    within_basis: Tensor
+    within: Tensor
+    classes: Tensor
+    log_weights: Tensor
     centre: Tensor
     spread: Tensor
     frequencies: Tensor
@@ -90,20 +98,35 @@ class BranchedDenoiser(nn.Module):
         self.shape = shape
         self.schedule = schedule
         h = shape.n_hidden
-        mean, covariance = torch.from_numpy(moments.mean).float(), torch.from_numpy(moments.covariance).float()
-        basis, variance = principal_axes(moments.covariance, schedule)
-        self.register_buffer("mean", mean)
-        self.register_buffer("basis", torch.from_numpy(basis).float())
-        self.register_buffer("variance", torch.from_numpy(variance).float())
-        self.register_buffer("centre", mean[0].clone())
-        self.register_buffer("spread", covariance[0].diagonal().clone())
+        self._remember(moments)
         self.register_buffer("frequencies", 2.0 ** torch.linspace(-1, 4, _N_FREQUENCIES))
-        self.enter = nn.Linear(shape.n_latent, h)
+        self.enter = nn.Linear(2 * shape.n_latent, h)
         self.embed = nn.Linear(2 * _N_FREQUENCIES, _N_EMBEDDING)
         self.blocks = nn.ModuleList(ResidualBlock(h) for _ in range(shape.n_blocks))
         self.norm = nn.LayerNorm(h)
         self.heads = Heads(shape)
         self._initialise(generator)
+
+    def _remember(self, moments: BranchMoments) -> None:
+        """Moments as buffers, along the eigenvectors of the branches' covariances."""
+
+        def keep(name: str, values: NDArray[np.float64], *, persistent: bool = True) -> None:
+            self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=persistent)
+
+        basis, variance = principal_axes(moments.covariance, self.schedule)
+        within_basis, within = principal_axes(moments.within(), self.schedule)
+        leaves = sorted({leaf for below in moments.leaves for leaf in below})
+        apart = moments.mean[leaves] - moments.mean[:, None]
+        inside = np.array([np.isin(leaves, below) for below in moments.leaves])
+        keep("mean", moments.mean)
+        keep("basis", basis)
+        keep("variance", variance)
+        keep("within_basis", within_basis)
+        keep("within", within)
+        keep("classes", apart @ within_basis, persistent=False)
+        keep("log_weights", np.log(np.where(inside, moments.weights[leaves], 1e-300)), persistent=False)
+        keep("centre", moments.mean[0])
+        keep("spread", np.diagonal(moments.covariance[0]))
 
     def _initialise(self, generator: torch.Generator) -> None:
         """Draw every weight that is not zero from the generator (He et al. 2015)."""
@@ -127,26 +150,34 @@ class BranchedDenoiser(nn.Module):
         branch
             Branch of every segment, shape (n_segments,).
         """
-        mean, basis, skip, out = self._preconditioning(t, branch)
-        along = skip * ((x - mean) @ basis) + out * self.residual(x, t, branch)
-        return mean + along @ basis.mT
+        sigma = self.schedule.sigma(t, self.mean)
+        mean, basis, variance = self.mean[branch][:, None], self.basis[branch], self.variance[branch][:, None]
+        total = torch.sqrt(variance + sigma**2)
+        white = (x - mean) @ basis / total @ basis.mT
+        absolute = (x - self.centre) / torch.sqrt(self.spread + sigma**2)
+        learned = self._residual(torch.cat([absolute, white], dim=-1), t, branch)
+        return self.mixture(x, t, branch) + (torch.sqrt(variance) * sigma / total * (learned @ basis)) @ basis.mT
+
+    def mixture(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
+        """E[z | x_t = x] for classes with means m_k and one covariance W; shapes as in `forward`.
+
+        c + W (W + σ²)⁻¹ (x − c) with c = Σ_k r_k m_k and r the posterior probabilities of the branch's classes.
+        """
+        mean, basis, variance = self.mean[branch][:, None], self.within_basis[branch], self.within[branch][:, None]
+        total = variance + self.schedule.sigma(t, self.mean) ** 2
+        along, classes = (x - mean) @ basis, self.classes[branch]
+        fit = (along / total) @ classes.mT - (1 / total) @ (classes**2 / 2).mT
+        centre = torch.softmax(self.log_weights[branch][:, None] + fit, dim=-1) @ classes
+        return mean + (centre + variance / total * (along - centre)) @ basis.mT
 
     def scaled(self, error: Tensor, t: Tensor, branch: Tensor) -> Tensor:
-        """Error of a denoised x along the eigenvectors, in units of c_out; shapes as in `forward`."""
-        _, basis, _, out = self._preconditioning(t, branch)
-        return error @ basis / out
+        """Error of a denoised x along the eigenvectors of S, in units of c_out; shapes as in `forward`."""
+        sigma, variance = self.schedule.sigma(t, self.mean), self.variance[branch][:, None]
+        return error @ self.basis[branch] / (sigma * torch.sqrt(variance / (variance + sigma**2)))
 
-    def _preconditioning(self, t: Tensor, branch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Mean (n_segments, 1, d), basis (n_segments, d, d), and c_skip and c_out (n_segments, n_rows, d)."""
-        variance = self.variance[branch][:, None]
-        sigma = self.schedule.sigma(t, self.mean)
-        total = variance + sigma**2
-        return self.mean[branch][:, None], self.basis[branch], variance / total, torch.sqrt(variance / total) * sigma
-
-    def residual(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
-        """What the network adds, F, of unit scale; shapes as in `forward`."""
-        sigma = self.schedule.sigma(t, self.mean)
-        h = self.enter((x - self.centre) / torch.sqrt(self.spread + sigma**2))
+    def _residual(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
+        """What the network adds to the Gaussian, of unit scale, at inputs (n_segments, n_rows, 2 d)."""
+        h = self.enter(x)
         # The schedule is fixed with the model, so the clock says as much as ln σ, for vector noise too.
         phase = t[..., None] * self.frequencies
         embedding = F.silu(self.embed(torch.cat([torch.sin(phase), torch.cos(phase)], dim=-1)))

@@ -63,7 +63,10 @@ class TreeSampler:
 
 @dataclass(frozen=True)
 class Passage:
-    """A block of cells in one branch: x at its t_end, where they enter, and at its t_start, where they leave."""
+    """A block of cells in one branch: x at its t_end, where they enter, and at its t_start, where they leave.
+
+    At time zero they leave as data, without the smallest noise level.
+    """
 
     branch: Branch
     entering: Tensor
@@ -97,6 +100,9 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
             reference=sampler.references[position],
         )
         leaving = SOLVERS[sampler.solver](process, entering, branch_times(branch, sampler.n_steps))
+        if branch.t_start == 0:
+            # The smallest noise level is well below what any network can see, but is not nothing.
+            leaving = sampler.references[position].without_noise(leaving, sampler.schedule.sigma(0.0, leaving))
         yield Passage(branch, entering, leaving)
         for child in tree.children[position]:
             if wanted.intersection(tree.branches[child].classes):

@@ -47,6 +47,11 @@ class Reference:
             torch.from_numpy(mean).to(like), torch.from_numpy(basis).to(like), torch.from_numpy(variance).to(like)
         )
 
+    def without_noise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """From noise levels (d,) to none, exact for the Gaussian: m + U √(λ/(λ + σ²)) Uᵀ (x − m)."""
+        kept = torch.sqrt(self.variance / (self.variance + sigma**2))
+        return self.mean + ((x - self.mean) @ self.basis * kept) @ self.basis.T
+
 
 def principal_axes(
     covariance: NDArray[np.float64], schedule: NoiseSchedule

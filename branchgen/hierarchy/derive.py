@@ -13,6 +13,9 @@ from branchgen.hierarchy.criteria import CRITERIA, Criterion, Group, Sigma, merg
 from branchgen.hierarchy.moments import Array, Moments
 from branchgen.hierarchy.tree import HORIZON, Clade, Hierarchy
 
+_LEAST_FACTOR = 0.5
+_BISECTIONS = 12
+
 
 @dataclass(frozen=True)
 class Support:
@@ -84,6 +87,7 @@ def derive(
     sigma: Sigma,
     criterion: str,
     epsilon: float,
+    max_evaluations: float,
     min_branch_span: float,
     shrinkage: float,
     n_bootstrap: int,
@@ -102,6 +106,8 @@ def derive(
         Noise levels (n, d) at times (n,).
     criterion, epsilon
         ``fidelity`` or ``similarity`` and its budget.
+    max_evaluations
+        Largest cost of one cell of every class, as a share of that without a tree; see `within_cost`.
     min_branch_span
         Branch points closer in time become one.
     shrinkage
@@ -126,6 +132,7 @@ def derive(
         hierarchy = again
         if settled:
             break
+    hierarchy = within_cost(hierarchy, max_evaluations, min_branch_span)
     shape = hierarchy.to_clade()
 
     members = [np.flatnonzero(codes == code) for code in range(len(classes))]
@@ -148,6 +155,29 @@ def derive(
 
     inner = [clade for clade in shape.walk() if clade.children]
     return Derivation(hierarchy, {clade.name: support(clade.name, clade.time) for clade in inner})
+
+
+def within_cost(hierarchy: Hierarchy, max_evaluations: float, min_branch_span: float) -> Hierarchy:
+    """The hierarchy with all branch points moved towards the data by one factor, until it costs no more than allowed.
+
+    The factor is at most a half, however little is allowed: below, classes would share what tells them apart.
+    """
+    clade = hierarchy.to_clade()
+    if hierarchy.sharing() <= max_evaluations:
+        return hierarchy
+    factor, too_large = _LEAST_FACTOR, 1.0
+    for _ in range(_BISECTIONS):
+        middle = (factor + too_large) / 2
+        if Hierarchy.from_clades(_scaled(clade, middle), min_branch_span).sharing() <= max_evaluations:
+            factor = middle
+        else:
+            too_large = middle
+    return Hierarchy.from_clades(_scaled(clade, factor), min_branch_span)
+
+
+def _scaled(clade: Clade, factor: float) -> Clade:
+    below = tuple(_scaled(child, factor) for child in clade.children)
+    return Clade(classes=clade.classes, children=below, time=clade.time * factor, name=clade.name)
 
 
 def flat(classes: Sequence[str]) -> Derivation:

@@ -1,13 +1,20 @@
 """The branched denoiser: heads are isolated, cells independent, preconditioning in closed form."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from oracle import binary_tree
 
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.validation import denoising_loss
+from branchgen.hierarchy.criteria import Fidelity
+from branchgen.hierarchy.derive import merge_by_criterion
+from branchgen.hierarchy.moments import Moments
+from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import torch_generator
 
 D, N_BRANCHES = 5, 4
@@ -69,6 +76,25 @@ def test_an_untrained_network_is_the_denoiser_of_the_branchs_gaussian() -> None:
         noised = covariance[2] + np.diag(SCHEDULE.levels(np.array([t]))[0] ** 2)
         expected = mean[2] + (x.numpy() - mean[2]) @ np.linalg.solve(noised, covariance[2])
         np.testing.assert_allclose(net.denoiser(2)(x, t).detach().numpy(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_an_untrained_network_knows_a_mixture_of_classes_of_one_covariance() -> None:
+    """However far apart the classes are, at every branch of the tree."""
+    tree = binary_tree(5, D, separation=8.0)
+    common = np.broadcast_to(tree.moments.covariance[0], tree.moments.covariance.shape)
+    tree = dataclasses.replace(tree, moments=Moments.exact(tree.moments.mean, common))
+    criterion = Fidelity(tree.moments, tree.schedule.levels, 0.5)
+    hierarchy = Hierarchy.from_clades(merge_by_criterion(criterion, tree.classes), 0.03)
+    moments = tree.branch_moments(hierarchy)
+    shape = Shape(**{**SHAPE.to_dict(), "n_branches": len(hierarchy.branches)})
+    net = BranchedDenoiser(shape, tree.schedule, moments, torch_generator(0))
+    for position, branch in enumerate(hierarchy.branches):
+        for t in (branch.t_start, (branch.t_start + branch.t_end) / 2):
+            z = tree.sample(branch.classes[0], 50, np.random.default_rng(0))
+            x = z + tree.schedule.sigma(t, z) * torch.randn(z.shape, generator=torch_generator(1)).double()
+            expected = tree.denoise(branch.classes, x, t)
+            found = net.denoiser(position)(x.float(), t).detach().double()
+            torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])

@@ -44,7 +44,7 @@ def errors(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str, n: in
     found = samples(sampler_of(tree, hierarchy, handover), dict.fromkeys(tree.classes, n))
     deviations, ratios = [], []
     for code, name in enumerate(tree.classes):
-        variance = np.diag(tree.moments.covariance[code]) + tree.schedule.sigma_min[0] ** 2
+        variance = np.diag(tree.moments.covariance[code])
         deviations.append(np.abs(found[name].mean(axis=0) - tree.moments.mean[code]) / np.sqrt(variance / n))
         ratios.append(found[name].var(axis=0) / variance)
     return float(np.max(deviations)), float(np.min(ratios)), float(np.max(ratios))
@@ -66,8 +66,7 @@ def shape_ratio(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str) 
     ratios = []
     for code, name in enumerate(tree.classes):
         apart = found[name] - tree.moments.mean[code]
-        covariance = tree.moments.covariance[code] + tree.schedule.sigma_min[0] ** 2 * np.eye(apart.shape[1])
-        distance = (apart @ np.linalg.inv(covariance) * apart).sum(axis=1)
+        distance = (apart @ np.linalg.inv(tree.moments.covariance[code]) * apart).sum(axis=1)
         ratios.append(distance.var() / (2 * apart.shape[1]))
     return float(np.mean(ratios))
 

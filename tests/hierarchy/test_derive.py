@@ -37,6 +37,7 @@ def derived(
     criterion: str = "fidelity",
     tree: Clade | None = None,
     epsilon: float = 1.0,
+    max_evaluations: float = 1.0,
 ) -> Derivation:
     return derive(
         *data,
@@ -44,6 +45,7 @@ def derived(
         sigma=SCHEDULE.levels,
         criterion=criterion,
         epsilon=epsilon,
+        max_evaluations=max_evaluations,
         min_branch_span=0.01,
         shrinkage=float(D),
         n_bootstrap=20,
@@ -65,6 +67,29 @@ def test_a_known_tree_comes_back_with_support(criterion: str, epsilon: float) ->
         time = found.hierarchy.node(name).t_start
         assert support.time_low - 0.02 <= time <= support.time_high + 0.02
         assert support.time_low < support.time_high
+
+
+def test_a_cost_moves_all_branch_points_by_one_factor() -> None:
+    data = simulate(dict.fromkeys(CLASSES, 200))
+    free = derived(data)
+    cost = free.hierarchy.sharing()
+    cheaper = derived(data, max_evaluations=0.85 * cost)
+    assert 0.8 * cost < cheaper.hierarchy.sharing() <= 0.85 * cost
+    assert inner(cheaper) == inner(free)
+    # A branch point at the least time there is stays there.
+    times = {name: (cheaper.hierarchy.node(name).t_start, free.hierarchy.node(name).t_start) for name in free.support}
+    factors = [after / before for after, before in times.values() if after > 0.05]
+    assert len(factors) >= 3
+    np.testing.assert_allclose(factors, factors[0], rtol=1e-6)
+    assert derived(data, max_evaluations=cost).hierarchy == free.hierarchy
+
+
+def test_no_cost_moves_a_branch_point_by_more_than_a_half() -> None:
+    data = simulate(dict.fromkeys(CLASSES, 200))
+    free, cheapest = derived(data), derived(data, max_evaluations=0.0)
+    for name in free.support:
+        assert cheapest.hierarchy.node(name).t_start >= free.hierarchy.node(name).t_start / 2
+    assert cheapest.hierarchy.branches[0].t_start == pytest.approx(free.hierarchy.branches[0].t_start / 2)
 
 
 def test_abundance_does_not_matter() -> None:
