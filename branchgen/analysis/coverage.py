@@ -72,14 +72,14 @@ def distance_ratio(cells: Floats, train: Floats, percentile: float) -> float:
     return float(np.percentile(ratio, percentile))
 
 
-def duplicate_rate(counts: sparse.csr_matrix, train: sparse.csr_matrix) -> float:
-    """Share of cells that equal, in the counts of all genes, a training cell or an earlier cell of their own."""
-    seen = set(_row_bytes(train))
-    n_repeated = 0
-    for row in _row_bytes(counts):
-        n_repeated += row in seen
-        seen.add(row)
-    return n_repeated / int(counts.shape[0])
+def duplicate_rate(counts: sparse.csr_matrix, train: frozenset[bytes]) -> float:
+    """Share of cells that equal, in the counts of all genes, a training cell or an earlier cell of their own.
+
+    `train` are the texts of the training cells.
+    """
+    rows = row_bytes(counts)
+    new = set(rows) - train
+    return 1 - len(new) / len(rows)
 
 
 def _radius(cells: Floats) -> Floats:
@@ -89,7 +89,7 @@ def _radius(cells: Floats) -> Floats:
     return radius
 
 
-def _row_bytes(counts: sparse.csr_matrix) -> list[bytes]:
+def row_bytes(counts: sparse.csr_matrix) -> list[bytes]:
     """One text per row, equal for equal rows."""
     canonical = counts.astype(np.int64)
     canonical.sum_duplicates()

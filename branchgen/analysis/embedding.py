@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pandas as pd
+from sklearn.neighbors import NearestNeighbors
 
-from branchgen.analysis.samples import MIN_CELLS, OWN, TEST, Study, at_most, matched
+from branchgen.analysis.samples import MIN_CELLS, OWN, TEST, Study, matched
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
 from branchgen.seeds import named_seed, numpy_rng
@@ -23,12 +26,26 @@ def embed(study: Study, settings: EvaluateSettings, seed: int) -> pd.DataFrame:
         raise BranchgenError(
             f"the generated and the test cells have {len(real)} cells of common types; a UMAP needs {MIN_CELLS}"
         )
-    real, other = at_most(real, other, settings.n_umap, numpy_rng(seed, "embed", "rows"))
-    scores = np.concatenate([study.reference.project(cells.counts) for cells in (real, other)])
+    if len(real) > settings.n_umap:
+        # The same rows on both sides, so that the types stay matched.
+        rows = np.sort(numpy_rng(seed, "embed", "rows").choice(len(real), settings.n_umap, replace=False))
+        real, other = real.take(rows), other.take(rows)
+    scores = np.concatenate([study.reference.project(cells.counts) for cells in (real, other)]).astype(np.float32)
+    n_neighbours = min(15, len(scores) - 1)
+    # Exact, and much quicker than what UMAP does for fewer than 4,096 points.
+    distances, neighbours = NearestNeighbors(n_neighbors=n_neighbours, algorithm="brute").fit(scores).kneighbors(scores)
     mapping = UMAP(
-        n_neighbors=min(15, len(scores) - 1), init="pca", n_jobs=1, random_state=named_seed(seed, "embed") % 2**32
+        n_neighbors=n_neighbours,
+        init="pca",
+        n_jobs=1,
+        random_state=named_seed(seed, "embed") % 2**32,
+        precomputed_knn=(neighbours, distances, None),
+        force_approximation_algorithm=True,
     )
-    positions = mapping.fit_transform(scores.astype(np.float32))
+    with warnings.catch_warnings():
+        # Nothing will be transformed afterwards.
+        warnings.filterwarnings("ignore", message=".*transforming new data with transform")
+        positions = mapping.fit_transform(scores)
     return pd.DataFrame(
         {
             "umap_1": positions[:, 0],

@@ -26,12 +26,13 @@ from branchgen.analysis.metrics import (
     MIN_CELLS_OF_GENES,
     Values,
     View,
+    at_most,
     branch_metrics,
     means_over_types,
     pooled_metrics,
     type_metrics,
 )
-from branchgen.analysis.samples import ALL, FLOOR, NB, OWN, TEST, TRAIN, Cells, Study, at_most, matched
+from branchgen.analysis.samples import ALL, FLOOR, NB, OWN, TEST, TRAIN, Cells, Study, matched
 from branchgen.analysis.verdicts import VARIANCE, important_genes, verdict_table
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
@@ -94,24 +95,24 @@ def evaluate(
     types = tuple(test.n_per_type())
     genes_of = correlated_genes(study.splits["ref"], study.reference, types)
     runs = Runs()
+    memory = Memory(study.splits["train"], study.splits["holdout"], study.reference, seed)
     for repeat in range(settings.n_seeds):
-        memory = Memory(study.splits["train"], study.splits["holdout"], study.reference, seed, "memorisation", repeat)
         for source in sources_of(study):
             real, other = pair_of(study, source, seed, repeat)
             log.info("repeat %d: comparing %s with test, %d of %d cells", repeat + 1, source, len(real), len(test))
             rng = partial(numpy_rng, seed, "evaluate", source, repeat)
             a, b = View.of(real, study.reference), View.of(other, study.reference)
             of_types = type_metrics(a, b, genes_of, study.reference.bandwidth, settings.max_cells)
-            values = pooled_metrics(real, other, study.reference, settings, rng)
+            values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
             values |= means_over_types(of_types, real.n_per_type())
             # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-            values |= memory.metrics(real if source == FLOOR else other, settings.max_cells)
+            values |= memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
             runs.add(repeat, source, ALL, ALL, values, len(real))
             for name, of_type in of_types.items():
                 runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])
-            _classify(runs, repeat, source, study, (real, other), settings, rng)
+            _classify(runs, repeat, source, study, (a, b), settings, rng)
             if source != TRAIN:
-                _compare_branches(runs, repeat, source, study, hierarchy, (real, other), rng)
+                _compare_branches(runs, repeat, source, study, hierarchy, (a, b), rng)
     table = runs.table()
     judged = tuple(name for name in sources_of(study) if name not in {FLOOR, TRAIN})
     return summary(table, settings.n_seeds), verdict_table(table, judged, (*types, ALL), runs.n_cells, runs.genes)
@@ -170,23 +171,24 @@ def _classify(
     repeat: int,
     source: str,
     study: Study,
-    cells: tuple[Cells, Cells],
+    views: tuple[View, View],
     settings: EvaluateSettings,
     rng: partial[np.random.Generator],
 ) -> None:
     """Classifiers between both samples: over all types and, but for a memoriser, for every type with enough cells."""
-    pooled = at_most(*cells, settings.max_cells, rng("rows"))
+    pooled = at_most(*views, settings.max_cells, rng("rows"))
     groups = [(ALL, ALL, pooled, boosted_trees, N_FOLDS)]
-    for name, n_cells in cells[0].n_per_type().items():
+    for name, n_cells in views[0].cells.n_per_type().items():
         runs.n_cells[source, name] = n_cells
         if source != TRAIN:
-            some = at_most(cells[0].of_types([name]), cells[1].of_types([name]), MAX_GROUP_CELLS, rng("rows", name))
+            real, other = (view.of_types([name]) for view in views)
+            some = at_most(real, other, MAX_GROUP_CELLS, rng("rows", name))
             groups.append((CLASS, name, some, penalised_logistic, MIN_CELLS_OF_GENES))
-    runs.n_cells[source, ALL] = len(cells[0])
+    runs.n_cells[source, ALL] = len(views[0])
     for kind, group, some, classifier, least in groups:
         if len(some[0]) < least:
             continue
-        found = _told_apart(classifier, some, study, rng("c2st", kind, group))
+        found = _told_apart(classifier, some, rng("c2st", kind, group))
         values = {"c2st_auc": found.auc, VARIANCE: found.variance}
         runs.add(repeat, source, kind, group, values, runs.n_cells[source, group])
         if repeat == 0 and source not in {FLOOR, TRAIN}:
@@ -200,24 +202,21 @@ def _compare_branches(
     source: str,
     study: Study,
     hierarchy: Hierarchy,
-    cells: tuple[Cells, Cells],
+    views: tuple[View, View],
     rng: partial[np.random.Generator],
 ) -> None:
     """Metrics of all types below every branch."""
     for branch in branches_of(hierarchy):
-        real, other = (side.of_types(branch.classes) for side in cells)
-        some = at_most(real, other, MAX_GROUP_CELLS, rng("rows", BRANCH, branch.name))
-        a, b = (View.of(side, study.reference) for side in some)
+        real, other = (view.of_types(branch.classes) for view in views)
+        a, b = at_most(real, other, MAX_GROUP_CELLS, rng("rows", BRANCH, branch.name))
         values = branch_metrics(a, b, study.reference.bandwidth)
         if len(a) >= MIN_CELLS_OF_GENES:
-            values["c2st_auc"] = _told_apart(penalised_logistic, some, study, rng("c2st", BRANCH, branch.name)).auc
+            values["c2st_auc"] = _told_apart(penalised_logistic, (a, b), rng("c2st", BRANCH, branch.name)).auc
         runs.add(repeat, source, BRANCH, branch.name, values, len(a))
 
 
-def _told_apart(
-    classifier: MakeClassifier, cells: tuple[Cells, Cells], study: Study, rng: np.random.Generator
-) -> HeldOut:
-    a, b = (study.reference.expression(side.counts).toarray() for side in cells)
+def _told_apart(classifier: MakeClassifier, views: tuple[View, View], rng: np.random.Generator) -> HeldOut:
+    a, b = (view.genes() for view in views)
     return tell_apart(classifier, a, b, rng)
 
 

@@ -31,7 +31,7 @@ from branchgen.analysis.expression import (
 )
 from branchgen.analysis.permutation import mmd_p_value
 from branchgen.analysis.reference import Reference
-from branchgen.analysis.samples import Cells, at_most
+from branchgen.analysis.samples import Cells
 from branchgen.analysis.transfer import transfer_f1
 from branchgen.analysis.two_sample import energy_distance, frechet_parts, mmd_squared, nearest_neighbour_accuracy
 from branchgen.config import EvaluateSettings
@@ -108,37 +108,48 @@ class View:
         """These cells, in this order."""
         return View(cells=self.cells.take(rows), scores=self.scores[rows], expression=self.expression[rows])
 
+    def of_types(self, names: Sequence[str]) -> View:
+        """The cells of these types."""
+        return self.take(np.flatnonzero(np.isin(self.cells.types, names)))
+
     def genes(self) -> Doubles:
         """Dense log-normalised expression of the variable genes, shape (n_cells, n_variable)."""
         dense: Doubles = self.expression.toarray()
         return dense
 
 
+def at_most(a: View, b: View, n_cells: int, rng: np.random.Generator) -> tuple[View, View]:
+    """`n_cells` of matched cells, the same rows on both sides, so that the types stay matched; all where fewer."""
+    if len(a) <= n_cells:
+        return a, b
+    rows = np.sort(rng.choice(len(a), n_cells, replace=False))
+    return a.take(rows), b.take(rows)
+
+
 def pooled_metrics(
-    real: Cells, generated: Cells, reference: Reference, settings: EvaluateSettings, rng: NamedGenerator
+    real: View, generated: View, bandwidth: float, settings: EvaluateSettings, rng: NamedGenerator
 ) -> Values:
     """Metrics over all types; at most `max_cells` a side for those that compare every cell with every other.
 
     `rng` gives the generator of a name.
     """
-    values: Values = asdict(count_errors(real.counts, generated.counts))
-    values |= curve_errors(gene_moments(real.counts), gene_moments(generated.counts))
-    values |= _fold_changes(View.of(real, reference), View.of(generated, reference))
+    counts = real.cells.counts, generated.cells.counts
+    values: Values = asdict(count_errors(*counts))
+    values |= curve_errors(gene_moments(counts[0]), gene_moments(counts[1]))
+    values |= _fold_changes(real, generated)
     some = at_most(real, generated, settings.max_cells, rng("rows"))
-    a, b = (reference.project(cells.counts) for cells in some)
-    types = some[0].types
+    a, b = (view.scores for view in some)
+    types = some[0].cells.types
     values["nearest_neighbour_accuracy"] = nearest_neighbour_accuracy(a, b)
     if len(a) >= N_FOLDS:
         values["forest_auc"] = tell_apart(random_forest, a, b, rng("forest")).auc
     if len(a) > 1:
-        values["mmd_squared"] = mmd_squared(a, b, reference.bandwidth)
+        values["mmd_squared"] = mmd_squared(a, b, bandwidth)
         values["energy_distance"] = energy_distance(a, b)
         values["frechet_mean"], values["frechet_covariance"] = frechet_parts(a, b)
         shuffled = rng("permutations")
         rows = np.sort(shuffled.permutation(len(a))[:MAX_PERMUTED_CELLS])
-        values["mmd_p_value"] = mmd_p_value(
-            a[rows], b[rows], types[rows], reference.bandwidth, settings.n_permutations, shuffled
-        )
+        values["mmd_p_value"] = mmd_p_value(a[rows], b[rows], types[rows], bandwidth, settings.n_permutations, shuffled)
     if len(a) > N_NEIGHBOURS:
         values |= asdict(coverage_of(a, b))
     if len(set(types)) > 1:

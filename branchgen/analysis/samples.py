@@ -149,12 +149,4 @@ def matched(a: Cells, b: Cells, seed: int, *name: str | int) -> tuple[Cells, Cel
     return a.take(np.concatenate(rows_a)), b.take(np.concatenate(rows_b))
 
 
-def at_most(a: Cells, b: Cells, n_cells: int, rng: np.random.Generator) -> tuple[Cells, Cells]:
-    """`n_cells` of matched cells, the same rows on both sides, so that the types stay matched; all where fewer."""
-    if len(a) <= n_cells:
-        return a, b
-    rows = np.sort(rng.choice(len(a), n_cells, replace=False))
-    return a.take(rows), b.take(rows)
-
-
 _NONE = np.array([], dtype=np.int64)

@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from branchgen import files
-from branchgen.analysis.embedding import embed
-from branchgen.analysis.evaluate import evaluate
-from branchgen.analysis.gene_tables import correlations_table, fold_change_table, gene_table, matched_pairs
+from branchgen.analysis.evaluation_tables import evaluation_tables
 from branchgen.analysis.samples import ALL, read_study
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
@@ -29,19 +27,11 @@ def run(arguments: argparse.Namespace, settings: EvaluateSettings) -> None:
         for name, path in named_files(arguments.baselines or ()).items()
     }
     study = read_study(generated, cells, baselines, settings, arguments.seed)
-    metrics, verdicts = evaluate(study, hierarchy, settings, arguments.seed)
-    pairs = matched_pairs(study, arguments.seed)
-    tables = {
-        arguments.output_metrics: metrics,
-        arguments.output_verdicts: verdicts,
-        arguments.output_genes: gene_table(study, pairs),
-        arguments.output_fold_changes: fold_change_table(study, hierarchy, pairs),
-        arguments.output_correlations: correlations_table(study, pairs),
-        arguments.output_embedding: embed(study, settings, arguments.seed),
-    }
-    with files.written_together(*tables) as paths:
+    tables = evaluation_tables(study, hierarchy, settings, arguments.seed)
+    with files.written_together(*(getattr(arguments, f"output_{name}") for name in tables)) as paths:
         for path, table in zip(paths, tables.values(), strict=True):
             files.write_table(table, path)
+    metrics = tables["metrics"]
     headline = metrics[(metrics["kind"] == ALL) & (metrics["metric"] == "c2st_auc")]
     for row in headline.itertuples():
         log.info("c2st_auc %s %.3f ± %.3f, %d cells a side", row.source, row.value, row.sd, row.n_cells)

@@ -7,7 +7,7 @@ import pytest
 from scipy import sparse
 
 from branchgen.analysis import two_sample
-from branchgen.analysis.coverage import coverage_of, distance_ratio, duplicate_rate, nearer_train_share
+from branchgen.analysis.coverage import coverage_of, distance_ratio, duplicate_rate, nearer_train_share, row_bytes
 
 RNG = np.random.default_rng(0)
 REAL, OTHER = RNG.normal(size=(2, 400, 6))
@@ -63,7 +63,7 @@ def test_distance_ratio_is_zero_for_copies_and_exact_on_a_line() -> None:
 
 
 def test_duplicates_of_training_cells_and_of_each_other() -> None:
-    train = sparse.csr_matrix([[1, 0, 2], [0, 0, 0]])
+    train = frozenset(row_bytes(sparse.csr_matrix([[1, 0, 2], [0, 0, 0]])))
     cells = sparse.csr_matrix([[1, 0, 2], [2, 0, 1], [2, 0, 1], [1, 2, 0], [0, 0, 0]])
     assert duplicate_rate(cells, train) == pytest.approx(3 / 5)
     shuffled = sparse.csr_matrix((np.array([2, 1]), np.array([2, 0]), np.array([0, 2])), shape=(1, 3))
