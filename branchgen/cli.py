@@ -96,10 +96,11 @@ COMMANDS = {
         inputs={},
         outputs={"generated": "cells of the baseline (h5ad)"},
         options={
-            "method": "gauss: a Gaussian per class in the latent space of the codec; "
+            "method": "codec: training cells through the codec and back; "
+            "gauss: a Gaussian per class in the latent space of the codec; "
             "scvi: a mixture of Gaussians per class in the latent space of scVI (pip install 'branchgen[scvi]')",
-            "latents": "gauss: latent coordinates (h5ad)",
-            "codec": "gauss: the codec (pt)",
+            "latents": "codec, gauss: latent coordinates (h5ad)",
+            "codec": "codec, gauss: the codec (pt)",
             "cells": "scvi: prepared cells (h5ad)",
         },
         required=("method",),
@@ -171,6 +172,11 @@ COMMANDS = {
         lists=("runs", "times"),
         required=("runs",),
         seed=False,
+    ),
+    "benchmark-evaluate": Command(
+        summary="Time an evaluation of simulated cells with default settings, and measure its memory.",
+        inputs={},
+        outputs={"table": "seconds and megabytes (parquet)"},
     ),
     "benchmark-steps": Command(
         summary="Time training and sampling steps by the number of branches.",

@@ -193,7 +193,7 @@ class EvaluateSettings(Section):
 
     n_genes: int = knob(500, "Variable genes, chosen on the ref split, that the classifier sees.", low=2)
     n_components: int = knob(50, "Principal components, fitted on the ref split, of the two-sample metrics.", low=2)
-    max_cells: int = knob(5000, "Largest number of cells on either side of a two-sample metric.", low=20)
+    max_cells: int = knob(2000, "Largest number of cells on either side of a two-sample metric.", low=20)
     n_seeds: int = knob(
         3,
         "Repeats of all that is random in a metric: which cells are matched, folds, classifiers, draws, subsamples; "

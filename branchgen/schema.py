@@ -81,11 +81,12 @@ BENCHMARK: dict[str, Any] = {
         },
         "baselines": {
             "type": "array",
-            "items": {"enum": ["gauss", "flat", "scvi"]},
+            "items": {"enum": ["codec", "gauss", "flat", "scvi"]},
             "uniqueItems": True,
-            "default": ["gauss", "flat"],
+            "default": ["codec", "gauss", "flat"],
             "description": "What branchgen is compared with, besides real cells and a negative binomial: "
-            "gauss (a Gaussian per class in the codec's latent space), flat (branchgen without a tree), "
+            "codec (training cells through the codec and back), gauss (a Gaussian per class in the codec's latent "
+            "space), flat (branchgen without a tree), "
             "scvi (a mixture per class in the latent space of scVI; needs the extra scvi).",
         },
     },

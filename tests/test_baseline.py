@@ -21,7 +21,8 @@ CLASSES = ["A0", "A1", "B2", "B3"]
 
 
 def line(run: Path, output: Path, method: str = "gauss", *more: str) -> list[str]:
-    inputs = {"gauss": {"latents": "latents.h5ad", "codec": "codec.pt"}, "scvi": {"cells": "cells.h5ad"}}
+    of_codec = {"latents": "latents.h5ad", "codec": "codec.pt"}
+    inputs = {"gauss": of_codec, "codec": of_codec, "scvi": {"cells": "cells.h5ad"}}
     given = [f"--{flag}={run / name}" for flag, name in inputs.get(method, {}).items()]
     return ["baseline", f"--method={method}", *given, f"--output-generated={output}", "--device=cpu", *more]
 
@@ -29,6 +30,22 @@ def line(run: Path, output: Path, method: str = "gauss", *more: str) -> list[str
 def gauss(run: Path, output: Path, *more: str) -> AnnData:
     assert main(line(run, output, "gauss", *more)) == 0
     return anndata.read_h5ad(output)
+
+
+def test_the_codec_alone_gives_back_the_training_cells_with_the_noise_of_their_posterior(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    assert main(line(tiny_run, tmp_path / "codec.h5ad", "codec", "--n-cells=400")) == 0
+    found, latents = anndata.read_h5ad(tmp_path / "codec.h5ad"), anndata.read_h5ad(tiny_run / "latents.h5ad")
+    for name in CLASSES:
+        rows = (latents.obs["split"] == "train") & (latents.obs["cell_type"] == name)
+        mean, scale = (latents[rows].obsm[key].astype(float) for key in ("X_latent", "X_latent_scale"))
+        drawn = found[found.obs["cell_type"] == name].obsm["X_latent"]
+        variance = mean.var(axis=0) + (scale**2).mean(axis=0)
+        np.testing.assert_allclose(drawn.mean(axis=0), mean.mean(axis=0), atol=4 * np.sqrt(variance.max() / 400))
+        np.testing.assert_allclose(drawn.var(axis=0), variance, rtol=0.4, atol=1e-3)
+        # The library size has no posterior noise: those of the training cells, and no others.
+        assert np.isin(drawn[:, -1], mean[:, -1].astype(np.float32)).all()
 
 
 def test_the_file_has_the_form_of_generated_cells(tiny_run: Path, tmp_path: Path) -> None:
@@ -86,7 +103,7 @@ def test_same_seed_same_cells_whatever_else_is_asked_for(tiny_run: Path, tmp_pat
         (["--n-cells=true"], "n_cells is 'true'; it must be a number"),
         (['--n-cells={"C": 1}'], "n_cells asks for class 'C', but there are A0, A1, B2, B3"),
         (["--n-cells=0"], "n_cells asks for no cell at all"),
-        (["--method=gaus"], "method is 'gaus'; it must be one of gauss, scvi"),
+        (["--method=gaus"], "method is 'gaus'; it must be one of codec, gauss, scvi"),
         (["--method=scvi"], "the method scvi needs --cells"),
         (["--device=quantum"], "device 'quantum' is unknown"),
         (["--codec={folder}/other_codec.pt"], "make both with the same 'branchgen encode' run"),

@@ -25,7 +25,7 @@ from branchgen import __version__, files
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import SPLITS
 from branchgen.cli import COMMANDS
-from branchgen.config import SECTIONS
+from branchgen.config import SECTIONS, DeriveSettings
 from branchgen.diffusion.checkpoint import Model
 from branchgen.diffusion.sample import BLOCK
 from branchgen.diffusion.schedule import NoiseSchedule
@@ -115,6 +115,7 @@ def test_the_codec_gives_the_latents_again(tiny_run: Path) -> None:
 
 
 def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
+    settings = DeriveSettings()
     record = json.loads((tiny_run / "hierarchy.json").read_text())
     hierarchy = Hierarchy.from_list(record["branches"])
     assert hierarchy.to_list() == record["branches"]
@@ -141,7 +142,7 @@ def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
     for (a, b), part in pairs:
         assert a != b
         assert (part["time"].iloc[0], part["time"].iloc[-1], len(part)) == (0, 1, 51)
-        assert (part["sigma"].iloc[0], part["sigma"].iloc[-1]) == pytest.approx((0.02, 10))
+        assert (part["sigma"].iloc[0], part["sigma"].iloc[-1]) == pytest.approx((settings.sigma_min, settings.sigma_max))
         assert (part["divergence"].diff().dropna() <= 1e-9).all()
         assert (part["divergence"] >= 0).all()
         assert part["divergence"].iloc[0] > part["divergence"].iloc[-1]

@@ -16,7 +16,7 @@ from branchgen.analysis.targets import EVALUATIONS, TARGETS, Outcome, Statistic,
 from branchgen.analysis.verdicts import DISTINGUISHABLE
 from branchgen.analysis.verdicts_table import verdicts_table
 
-ORDER = (FLOOR, OWN, "flat", "gauss", "scvi", "nb", "train")
+ORDER = (FLOOR, OWN, "flat", "gauss", "scvi", "nb", "codec", "train")
 """Sources from left to right; others follow."""
 MEANINGS = {
     FLOOR: "held-out real cells against other held-out real cells: as good as it gets",
@@ -25,6 +25,7 @@ MEANINGS = {
     "gauss": "a Gaussian per type in the latent space of the same codec",
     "scvi": "a mixture of Gaussians per type in the latent space of scVI",
     "nb": "a negative binomial per type and gene",
+    "codec": "the training cells through the codec and back: what its latent space allows at best",
     "train": "the training cells themselves: a memoriser",
 }
 N_NAMED = 4

@@ -14,11 +14,12 @@ COLOURS = {
     "flat": "#00897b",
     "gauss": "#8e44ad",
     "scvi": "#b8860b",
+    "codec": "#c2185b",
     NB: "#1b6ca8",
     TRAIN: "#7a9a01",
 }
 """Colour of a source, in the order of figures."""
-MORE_COLOURS = ("#c2185b", "#5d4037", "#607d8b", "#9e9d24")
+MORE_COLOURS = ("#5d4037", "#607d8b", "#9e9d24")
 LABELS = {
     FLOOR: "floor: real cells",
     NB: "negative binomial",
@@ -26,6 +27,7 @@ LABELS = {
     "gauss": "Gaussian per type",
     "flat": "branchgen without a tree",
     "scvi": "scVI",
+    "codec": "codec alone",
 }
 
 

@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 BLOCK = 512
 """Cells drawn at once."""
-INPUTS = {"gauss": ("latents", "codec"), "scvi": ("cells",)}
+INPUTS = {"codec": ("latents", "codec"), "gauss": ("latents", "codec"), "scvi": ("cells",)}
 """The files that every method needs."""
 
 Drawn = tuple[sparse.csr_matrix, NDArray[np.float32]]
@@ -72,8 +72,8 @@ class Training:
         return dict(zip(self.classes, np.bincount(self.codes).tolist(), strict=True))
 
 
-class Gauss:
-    """One Gaussian per class in the codec's latent space."""
+class Latent:
+    """What the methods share that draw in the codec's latent space."""
 
     def __init__(self, arguments: argparse.Namespace, settings: BaselineSettings, device: torch.device) -> None:
         source, codec_source = Path(arguments.latents), Path(arguments.codec)
@@ -87,12 +87,45 @@ class Gauss:
         self._codec = Codec.from_state(state).to(device)
         self.genes = list(self._codec.genes)
         mean, scale = (latents.obsm[key][self.training.rows].astype(float) for key in (LATENT, LATENT_SCALE))
-        self._gaussians = ClassGaussians.fit(mean, scale, self.training.codes, len(self.training.classes))
+        self.fit(mean, scale)
+
+    def fit(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        """Learn from posterior means and standard deviations of the training cells, (n_cells, n_latent)."""
+        raise NotImplementedError
+
+    def draw_latents(self, code: int, n_cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        """Latents of new cells of one class, shape (n_cells, n_latent)."""
+        raise NotImplementedError
 
     def draw(self, code: int, n_cells: int, rng: np.random.Generator) -> Drawn:
         """Counts and latents of new cells of one class."""
-        latents = self._gaussians.draw(code, n_cells, rng)
+        latents = self.draw_latents(code, n_cells, rng)
         return self._codec.draw_counts(torch.from_numpy(latents), rng), latents
+
+
+class Reconstructed(Latent):
+    """Training cells through the codec and back: what a perfect model of its latent space would give.
+
+    No generator, for it copies; what a classifier sees here, it sees because of the codec.
+    """
+
+    def fit(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        self._mean, self._scale = mean, scale
+
+    def draw_latents(self, code: int, n_cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        rows = rng.choice(np.flatnonzero(self.training.codes == code), n_cells)
+        noise = rng.standard_normal((n_cells, self._mean.shape[1]))
+        return np.asarray(self._mean[rows] + self._scale[rows] * noise, dtype=np.float32)
+
+
+class Gauss(Latent):
+    """One Gaussian per class in the codec's latent space."""
+
+    def fit(self, mean: NDArray[np.float64], scale: NDArray[np.float64]) -> None:
+        self._gaussians = ClassGaussians.fit(mean, scale, self.training.codes, len(self.training.classes))
+
+    def draw_latents(self, code: int, n_cells: int, rng: np.random.Generator) -> NDArray[np.float32]:
+        return self._gaussians.draw(code, n_cells, rng)
 
 
 class Scvi:
@@ -122,7 +155,7 @@ class Scvi:
         return self._mixtures.draw(code, n_cells, rng)
 
 
-METHODS: dict[str, type[Gauss] | type[Scvi]] = {"gauss": Gauss, "scvi": Scvi}
+METHODS: dict[str, type[Latent] | type[Scvi]] = {"codec": Reconstructed, "gauss": Gauss, "scvi": Scvi}
 
 
 def run(arguments: argparse.Namespace, settings: BaselineSettings) -> None:
@@ -179,7 +212,7 @@ def requested(text: str, class_counts: Mapping[str, int]) -> dict[str, int]:
     return dict(numbers)
 
 
-def blocks(method: Gauss | Scvi, numbers: Mapping[str, int], seed: int) -> Iterator[tuple[str, int, Drawn]]:
+def blocks(method: Latent | Scvi, numbers: Mapping[str, int], seed: int) -> Iterator[tuple[str, int, Drawn]]:
     """Class, number of the first cell, and the cells of every block; each block has a generator of its own."""
     for name, total in numbers.items():
         code = method.training.classes.index(name)

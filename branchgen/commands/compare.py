@@ -24,6 +24,7 @@ COLUMNS = {
 STEPS = {
     OWN: ("encode", "train", "generate"),
     FLAT: ("flat/train", "flat/generate"),
+    "codec": ("codec/baseline",),
     "gauss": ("gauss/baseline",),
     SCVI: ("scvi/baseline",),
 }

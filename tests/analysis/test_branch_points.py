@@ -136,8 +136,8 @@ def test_every_branch_point_has_its_parent_and_its_children(world: World) -> Non
 
 
 def test_a_child_enters_as_its_parent_leaves_row_by_row(world: World) -> None:
-    """By the optimal-transport map between the noised Gaussians, written out here; by identity they are the same."""
-    parts, same = found(world, 50), found(world, 50, handover="identity")
+    """By linear transport between the noised pooled Gaussians, written out here; by identity they are the same."""
+    parts, same = found(world, 50, handover="linear"), found(world, 50, handover="identity")
     position, moments = world.hierarchy.index, world.sampler.moments
     for branch, child in parts:
         noise = np.diag(levels_at(world.sampler.schedule, world.hierarchy.node(branch).t_start) ** 2)

@@ -14,7 +14,7 @@ from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
 from branchgen.cli import COMMANDS, build_parser, settings_of
 from branchgen.config import SECTIONS
 
-STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_gauss", "analyse", "evaluate", "plot"]
+STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
 COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS]
 RUN = ["prepare", "encode", "derive", "train", "generate", "evaluate"]
 """Steps of one run of the benchmark, without baselines."""
@@ -75,7 +75,7 @@ def lines_of(command: str, dry_run: str) -> list[Namespace]:
 @pytest.mark.parametrize(
     ("baselines", "further"),
     [
-        (["gauss", "flat"], ["baseline_gauss", *FLAT]),
+        (["gauss", "flat"], ["baseline_latent", *FLAT]),
         (["scvi"], ["baseline_scvi"]),
         ([], []),
     ],

@@ -54,8 +54,8 @@ FILES = [
     "metrics.html",
     *(f"figures/{figure}.svg" for figure in FIGURES),
 ]
-STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_gauss", "analyse", "evaluate", "plot"]
-FILES_OF_STEPS = ["gauss/baseline" if step == "baseline_gauss" else step for step in STEPS]
+STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
+FILES_OF_STEPS = ["gauss/baseline" if step == "baseline_latent" else step for step in STEPS]
 """Names of logs and benchmarks."""
 TYPES = ["A0", "A1", "B2", "B3"]
 
@@ -112,7 +112,7 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
         pytest.param({"train": {"n_steps": 61}}, {"train", "generate", "analyse", "evaluate", "plot"}, id="train"),
         pytest.param({"analyse": {"n_cells": 33}}, {"analyse"}, id="analyse"),
         pytest.param({"evaluate": {"n_genes": 51}}, {"evaluate", "plot"}, id="evaluate"),
-        pytest.param({"baseline": {"n_cells": 31}}, {"baseline_gauss", "evaluate", "plot"}, id="baseline"),
+        pytest.param({"baseline": {"n_cells": 31}}, {"baseline_latent", "evaluate", "plot"}, id="baseline"),
         pytest.param({"benchmark": {"n_seeds": 9, "baselines": ["scvi"]}}, set(), id="benchmark"),
         pytest.param({"prepare": {"n_genes": 100}}, set(STEPS), id="prepare"),
         pytest.param({"plot": {"format": "png"}}, {"plot"}, id="plot"),

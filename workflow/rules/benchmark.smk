@@ -5,17 +5,19 @@ Every run of the benchmark is the workflow itself, with another seed and in anot
 """
 
 
-rule baseline_gauss:
-    """Draws cells from a Gaussian per class in the codec's latent space."""
+rule baseline_latent:
+    """Draws cells in the codec's latent space: from a Gaussian per class, or anew from the training cells."""
     input:
         latents="<results>/{dataset}/latents.h5ad",
         codec="<results>/{dataset}/codec.pt",
     output:
-        generated="<results>/{dataset}/gauss/generated.h5ad",
+        generated="<results>/{dataset}/{method}/generated.h5ad",
     log:
-        "<logs>/{dataset}/gauss/baseline.log",
+        "<logs>/{dataset}/{method}/baseline.log",
     benchmark:
-        "<benchmarks>/{dataset}/gauss/baseline.tsv"
+        "<benchmarks>/{dataset}/{method}/baseline.tsv"
+    wildcard_constraints:
+        method="codec|gauss",
     conda:
         "../../environment.yml"
     resources:
@@ -26,7 +28,7 @@ rule baseline_gauss:
         seed=seed_of,
         code=fingerprint("baseline"),
     shell:
-        "branchgen baseline --method gauss --latents {input.latents:q} --codec {input.codec:q}"
+        "branchgen baseline --method {wildcards.method} --latents {input.latents:q} --codec {input.codec:q}"
         " --output-generated {output.generated:q}"
         " --seed {params.seed} --device cpu {params.settings} > {log:q} 2>&1"
 

@@ -24,7 +24,12 @@ RUNS = [
     for dataset in config["datasets"]
     for number in range(config["benchmark"]["n_seeds"])
 ]
-TIMED_OF_BASELINES = {"gauss": ["gauss/baseline"], "flat": ["flat/train", "flat/generate"], "scvi": ["scvi/baseline"]}
+TIMED_OF_BASELINES = {
+    "codec": ["codec/baseline"],
+    "gauss": ["gauss/baseline"],
+    "flat": ["flat/train", "flat/generate"],
+    "scvi": ["scvi/baseline"],
+}
 TIMED = [
     "encode",
     "train",
