@@ -115,7 +115,6 @@ def test_the_codec_gives_the_latents_again(tiny_run: Path) -> None:
 
 
 def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
-    settings = DeriveSettings()
     record = json.loads((tiny_run / "hierarchy.json").read_text())
     hierarchy = Hierarchy.from_list(record["branches"])
     assert hierarchy.to_list() == record["branches"]
@@ -135,6 +134,8 @@ def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
     lengths = {name: float(length) for name, length in re.findall(r"'([^']+)':([0-9.e-]+)", text)}
     assert lengths == pytest.approx({branch.name: branch.span for branch in hierarchy.branches}, abs=1e-5)
 
+    settings = DeriveSettings()
+    levels = (settings.sigma_min, settings.sigma_max)
     table = pd.read_parquet(tiny_run / "divergence.parquet")
     assert list(table) == ["class_a", "class_b", "time", "sigma", "divergence"]
     pairs = table.groupby(["class_a", "class_b"])
@@ -142,7 +143,7 @@ def test_the_hierarchy_in_its_three_files(tiny_run: Path) -> None:
     for (a, b), part in pairs:
         assert a != b
         assert (part["time"].iloc[0], part["time"].iloc[-1], len(part)) == (0, 1, 51)
-        assert (part["sigma"].iloc[0], part["sigma"].iloc[-1]) == pytest.approx((settings.sigma_min, settings.sigma_max))
+        assert (part["sigma"].iloc[0], part["sigma"].iloc[-1]) == pytest.approx(levels)
         assert (part["divergence"].diff().dropna() <= 1e-9).all()
         assert (part["divergence"] >= 0).all()
         assert part["divergence"].iloc[0] > part["divergence"].iloc[-1]
