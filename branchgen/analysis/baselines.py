@@ -41,23 +41,42 @@ class NegativeBinomial:
         return sparse.csr_matrix(rng.poisson(mean).astype(np.int32))
 
 
-def fit_negative_binomial(counts: sparse.csr_matrix) -> NegativeBinomial:
-    """Fit to the cells of one type; counts of shape (n_cells, n_genes), not all of them zero.
+@dataclass(frozen=True, kw_only=True)
+class GeneRates:
+    """Library sizes s (n_cells,); for every gene its total, its rate Σ_i x_i / Σ_i s_i, and Σ_i (x_i − s_i·rate)²."""
 
-    The rate is the maximum-likelihood one of Poisson counts, Σ_i x_i / Σ_i s_i; the overdispersion follows from the
-    second moment, (Σ_i (x_i − μ_i)² − Σ_i μ_i) / Σ_i μ_i², and is zero where a gene varies less than Poisson.
-    """
+    size: Doubles
+    total: Doubles
+    rate: Doubles
+    residual: Doubles
+
+
+def gene_rates(counts: sparse.csr_matrix) -> GeneRates:
+    """Rates of the cells of one type, by maximum likelihood of Poisson counts (n_cells, n_genes), not all zero."""
     values = counts.astype(np.float64)
     size = np.asarray(values.sum(axis=1)).ravel()
     total = np.asarray(values.sum(axis=0)).ravel()
     rate = total / size.sum()
     square = np.asarray(values.multiply(values).sum(axis=0)).ravel()
-    mean_square = rate**2 * (size @ size)
-    residual = square - 2 * rate * (values.T @ size) + mean_square
-    excess = np.divide(residual - total, mean_square, out=np.zeros_like(rate), where=mean_square > 0)
-    log_size = np.log(size[size > 0])
+    residual = square - 2 * rate * (values.T @ size) + rate**2 * (size @ size)
+    return GeneRates(size=size, total=total, rate=rate, residual=residual.clip(0))
+
+
+def fit_negative_binomial(counts: sparse.csr_matrix) -> NegativeBinomial:
+    """Fit to the cells of one type; counts of shape (n_cells, n_genes), not all of them zero.
+
+    The overdispersion follows from the second moment, (Σ_i (x_i − μ_i)² − Σ_i μ_i) / Σ_i μ_i², and is zero where a gene
+    varies less than Poisson.
+    """
+    found = gene_rates(counts)
+    mean_square = found.rate**2 * (found.size @ found.size)
+    excess = np.divide(found.residual - found.total, mean_square, out=np.zeros_like(mean_square), where=mean_square > 0)
+    log_size = np.log(found.size[found.size > 0])
     return NegativeBinomial(
-        rate=rate, overdispersion=excess.clip(0), log_size=float(log_size.mean()), log_size_sd=float(log_size.std())
+        rate=found.rate,
+        overdispersion=excess.clip(0),
+        log_size=float(log_size.mean()),
+        log_size_sd=float(log_size.std()),
     )
 
 

@@ -11,15 +11,17 @@ from branchgen import __version__
 from branchgen.analysis.comparison import AND, BRANCH, COST, Run, compare, statistics
 from branchgen.analysis.html_tables import STYLE, Cell, figures, mark, plural, table, text
 from branchgen.analysis.metrics import METRICS, SCALES
-from branchgen.analysis.samples import FLOOR, OWN
+from branchgen.analysis.samples import FLOOR, LIMIT, OWN
 from branchgen.analysis.targets import EVALUATIONS, TARGETS, Outcome, Statistic, outcomes
 from branchgen.analysis.verdicts import DISTINGUISHABLE
 from branchgen.analysis.verdicts_table import verdicts_table
 
-ORDER = (FLOOR, OWN, "flat", "gauss", "scvi", "nb", "codec", "train")
+ORDER = (FLOOR, LIMIT, OWN, "flat", "gauss", "scvi", "nb", "codec", "train")
 """Sources from left to right; others follow."""
 MEANINGS = {
     FLOOR: "held-out real cells against other held-out real cells: as good as it gets",
+    LIMIT: "such cells with every gene's mean off by the standard error of the training cells': "
+    "what estimation alone costs any fitted model",
     OWN: "the generated cells",
     "flat": "branchgen without a tree",
     "gauss": "a Gaussian per type in the latent space of the same codec",

@@ -19,6 +19,7 @@ from branchgen.analysis.classifiers import (
     tell_apart,
 )
 from branchgen.analysis.correlation import correlated_genes
+from branchgen.analysis.limit import relative_errors, with_errors
 from branchgen.analysis.memorisation import Memory
 from branchgen.analysis.metrics import (
     MAX_GROUP_CELLS,
@@ -32,7 +33,7 @@ from branchgen.analysis.metrics import (
     pooled_metrics,
     type_metrics,
 )
-from branchgen.analysis.samples import ALL, FLOOR, NB, OWN, TEST, TRAIN, Cells, Study, matched
+from branchgen.analysis.samples import ALL, FLOOR, LIMIT, NB, OWN, REAL, TEST, TRAIN, Cells, Study, matched
 from branchgen.analysis.verdicts import VARIANCE, important_genes, verdict_table
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
@@ -71,7 +72,7 @@ class Runs:
 
 def sources_of(study: Study) -> tuple[str, ...]:
     """Everything that is compared with test, from the floor to the generated cells."""
-    return (FLOOR, TRAIN, NB, *study.baselines, OWN)
+    return (FLOOR, LIMIT, TRAIN, NB, *study.baselines, OWN)
 
 
 def evaluate(
@@ -105,8 +106,9 @@ def evaluate(
             of_types = type_metrics(a, b, genes_of, study.reference.bandwidth, settings.max_cells)
             values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
             values |= means_over_types(of_types, real.n_per_type())
-            # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-            values |= memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
+            if source != LIMIT:
+                # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
+                values |= memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
             runs.add(repeat, source, ALL, ALL, values, len(real))
             for name, of_type in of_types.items():
                 runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])
@@ -114,7 +116,7 @@ def evaluate(
             if source != TRAIN:
                 _compare_branches(runs, repeat, source, study, hierarchy, (a, b), rng)
     table = runs.table()
-    judged = tuple(name for name in sources_of(study) if name not in {FLOOR, TRAIN})
+    judged = tuple(name for name in sources_of(study) if name not in REAL)
     return summary(table, settings.n_seeds), verdict_table(table, judged, (*types, ALL), runs.n_cells, runs.genes)
 
 
@@ -129,6 +131,10 @@ def pair_of(study: Study, source: str, seed: int, repeat: int) -> tuple[Cells, C
         rngs = {name: numpy_rng(seed, "evaluate", NB, repeat, name) for name in n_test}
         counts, types = draw_types(train.counts, train.types, n_test, rngs)
         other = Cells(counts=counts, types=types)
+    elif source == LIMIT:
+        holdout, errors = study.splits["holdout"], relative_errors(train.counts, train.types)
+        rng = numpy_rng(seed, "evaluate", LIMIT, repeat)
+        other = Cells(counts=with_errors(holdout.counts, errors, rng), types=holdout.types)
     else:
         other = {FLOOR: study.splits["holdout"], TRAIN: train, **study.made}[source]
     real, other = matched(test, other, seed, source, repeat)
@@ -191,7 +197,7 @@ def _classify(
         found = _told_apart(classifier, some, rng("c2st", kind, group))
         values = {"c2st_auc": found.auc, VARIANCE: found.variance}
         runs.add(repeat, source, kind, group, values, runs.n_cells[source, group])
-        if repeat == 0 and source not in {FLOOR, TRAIN}:
+        if repeat == 0 and source not in REAL:
             names = study.genes[study.reference.variable]
             runs.genes[source, group] = important_genes(found, names, rng("importance", kind, group))
 

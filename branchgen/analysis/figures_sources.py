@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from matplotlib.lines import Line2D
 
 from branchgen.analysis.figures import DARK
-from branchgen.analysis.samples import FLOOR, NB, OWN, TRAIN
+from branchgen.analysis.samples import FLOOR, LIMIT, NB, OWN, TRAIN
 
 COLOURS = {
     OWN: "#d95f02",
@@ -17,6 +17,7 @@ COLOURS = {
     "codec": "#c2185b",
     NB: "#1b6ca8",
     TRAIN: "#7a9a01",
+    LIMIT: "#5f5f5f",
 }
 """Colour of a source, in the order of figures."""
 MORE_COLOURS = ("#5d4037", "#607d8b", "#9e9d24")
@@ -24,6 +25,7 @@ LABELS = {
     FLOOR: "floor: real cells",
     NB: "negative binomial",
     TRAIN: "training cells",
+    LIMIT: "limit of estimation",
     "gauss": "Gaussian per type",
     "flat": "branchgen without a tree",
     "scvi": "scVI",
@@ -32,9 +34,9 @@ LABELS = {
 
 
 def in_order(present: Iterable[str]) -> list[str]:
-    """Sources but for the floor: the generated cells first, then the baselines, nb and train last."""
+    """Sources but for the floor: the generated cells first, then the baselines, and what is no generator last."""
     names = set(present) - {FLOOR}
-    last = (NB, TRAIN)
+    last = (NB, "codec", TRAIN, LIMIT)
     own = [name for name in COLOURS if name in names and name not in last]
     return [*own, *sorted(names - set(COLOURS)), *(name for name in last if name in names)]
 

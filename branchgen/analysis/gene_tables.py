@@ -14,7 +14,7 @@ from branchgen.analysis.correlation import correlated_genes, correlation_table, 
 from branchgen.analysis.evaluate import pair_of, sources_of
 from branchgen.analysis.expression import Doubles, gene_moments, slope
 from branchgen.analysis.metrics import MIN_CELLS_OF_GENES, MIN_CELLS_PER_TYPE, large_types
-from branchgen.analysis.samples import ALL, TEST, TRAIN, Cells, Study
+from branchgen.analysis.samples import ALL, LIMIT, TEST, TRAIN, Cells, Study
 from branchgen.hierarchy.tree import Hierarchy
 
 Pairs = dict[str, tuple[Cells, Cells]]
@@ -23,7 +23,7 @@ Contrast = tuple[str, str, Sequence[str], Sequence[str]]
 
 def matched_pairs(study: Study, seed: int) -> Pairs:
     """Matched test cells and cells of every source but the training cells: those of the first repeat."""
-    return {source: pair_of(study, source, seed, 0) for source in sources_of(study) if source != TRAIN}
+    return {source: pair_of(study, source, seed, 0) for source in sources_of(study) if source not in {LIMIT, TRAIN}}
 
 
 def gene_table(study: Study, pairs: Pairs) -> pd.DataFrame:

@@ -12,7 +12,7 @@ from branchgen.analysis.comparison_page import MEANINGS
 from branchgen.analysis.figures_sources import in_order
 from branchgen.analysis.html_tables import STYLE, Cell, figures, table, text
 from branchgen.analysis.metrics import METRICS, SCALES
-from branchgen.analysis.samples import ALL, FLOOR, OWN, TRAIN
+from branchgen.analysis.samples import ALL, FLOOR, OWN, REAL
 from branchgen.analysis.targets import Statistic
 from branchgen.analysis.verdicts_table import verdicts_table
 from branchgen.hierarchy.tree import Hierarchy
@@ -57,8 +57,7 @@ def metrics_page(metrics: pd.DataFrame, verdicts: pd.DataFrame, hierarchy: Hiera
     head = (
         "<h1>Generated cells beside held-out real ones</h1>"
         f"<p>{n_cells} cells a side, as many of every type.{repeats} A value means something only beside its floor, "
-        "which compares real cells with real cells; the nearest to it is <strong>bold</strong>, the training cells "
-        "aside.</p>"
+        "which compares real cells with real cells; the generator nearest to it is <strong>bold</strong>.</p>"
     )
     legend = "".join(f"<dt>{text(name)}</dt><dd>{text(MEANINGS[name])}</dd>" for name in sources if name in MEANINGS)
     parts = [head, f"<dl>{legend}</dl>"]
@@ -127,7 +126,7 @@ def _nearest(values: dict[str, float], decimals: int) -> set[str]:
     distances = {
         name: abs(round(value, decimals) - round(floor, decimals))
         for name, value in values.items()
-        if floor is not None and name not in {FLOOR, TRAIN}
+        if floor is not None and name not in {*REAL, "codec"}
     }
     best = min(distances.values(), default=np.inf)
     near = {name for name, distance in distances.items() if np.isclose(distance, best, rtol=0, atol=1e-12)}

@@ -16,9 +16,12 @@ from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
 from branchgen.seeds import numpy_rng
 
-FLOOR, TRAIN, NB, OWN = "floor", "train", "nb", "branchgen"
-SOURCES = (FLOOR, TRAIN, NB, OWN)
-"""What is always compared with test: holdout, training cells, negative binomials, and the generated cells."""
+FLOOR, LIMIT, TRAIN, NB, OWN = "floor", "limit", "train", "nb", "branchgen"
+SOURCES = (FLOOR, LIMIT, TRAIN, NB, OWN)
+"""What is always compared with test: holdout, holdout with errors of estimation, training cells, negative binomials,
+and the generated cells."""
+REAL = (FLOOR, LIMIT, TRAIN)
+"""Sources of real cells: yardsticks, no generators."""
 TEST = "test"
 """The split that every source is compared with."""
 ALL = "all"

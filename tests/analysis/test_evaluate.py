@@ -18,7 +18,7 @@ from branchgen.analysis import evaluate as evaluation
 from branchgen.analysis.embedding import embed
 from branchgen.analysis.evaluate import COLUMNS, branches_of, evaluate
 from branchgen.analysis.metrics import METRICS, MIN_CELLS_OF_GENES, MIN_CELLS_PER_TYPE
-from branchgen.analysis.samples import ALL, FLOOR, SOURCES, Study, read_study
+from branchgen.analysis.samples import ALL, FLOOR, LIMIT, SOURCES, Study, read_study
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Branch, Hierarchy
@@ -128,7 +128,9 @@ def test_the_table_is_complete_and_finite() -> None:
     assert set(rows["metric"]) <= set(METRICS)
     pooled = rows[rows["group"] == ALL]
     # A hundred variable genes have no top hundred.
-    assert all(set(METRICS) - set(part["metric"]) == {"lfc_top_overlap"} for _, part in pooled.groupby("source"))
+    missing = {source: set(METRICS) - set(part["metric"]) for source, part in pooled.groupby("source")}
+    assert missing.pop(LIMIT) == {"lfc_top_overlap", "nearer_train", "distance_ratio_p5", "duplicate_rate"}
+    assert all(names == {"lfc_top_overlap"} for names in missing.values())
     types = set(CELLS.obs["cell_type"])
     assert set(rows.loc[rows["kind"] == "class", "group"]) == types
     assert set(rows.loc[rows["kind"] == "branch", "group"]) == {"lineage A", "lineage B"}
@@ -194,7 +196,7 @@ def test_a_baseline_is_compared_like_the_generated_cells() -> None:
     cells = SMALL[SMALL.obs["split"] != "spare"].copy()
     generated = part("spare", SMALL)
     study = study_of(generated, cells, {"twin": generated, "again": generated})
-    assert evaluation.sources_of(study) == ("floor", "train", "nb", "again", "twin", "branchgen")
+    assert evaluation.sources_of(study) == ("floor", "limit", "train", "nb", "again", "twin", "branchgen")
     rows, verdicts = evaluate(study, tree_of(cells), SETTINGS, seed=0)
     assert set(rows["source"]) == {*SOURCES, "twin", "again"}
     assert set(verdicts["source"]) == {"nb", "twin", "again", "branchgen"}

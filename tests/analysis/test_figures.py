@@ -232,7 +232,7 @@ def test_metrics_show_every_value_and_the_floor_as_a_line() -> None:
         label = f"{name} · 10³" if metric in SCALES else name
         scale = SCALES.get(metric, 1)
         positions = [line.get_xdata()[0] for line in panels[label].get_lines() if line.get_marker() == "o"]
-        expected = [scale * pooled[metric, source] for source in ("branchgen", "nb", "train")]
+        expected = [scale * pooled[metric, source] for source in ("branchgen", "nb", "train", "limit")]
         assert positions == pytest.approx(expected)
         upright = [
             line

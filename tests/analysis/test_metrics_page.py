@@ -61,7 +61,7 @@ def test_page_has_every_metric_with_the_floor_first() -> None:
     labels = {line[0].removesuffix(" · 10³") for line in rows}
     assert set(METRICS.values()) <= labels
     headers = [line for line in rows if line[0] == "" and line[1] == "floor"]
-    assert headers[0] == ["", "floor", "branchgen", "flat", "gauss", "nb", "train"]
+    assert headers[0] == ["", "floor", "branchgen", "flat", "gauss", "nb", "train", "limit"]
     assert not re.search(r"(src|href)\s*=", text)  # needs nothing else
 
 
