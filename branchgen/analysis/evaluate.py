@@ -108,7 +108,10 @@ def evaluate(
             values |= means_over_types(of_types, real.n_per_type())
             if source != LIMIT:
                 # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-                values |= memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
+                remembered, of_each = memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
+                values |= remembered
+                for name, of_type in of_each.items():
+                    of_types.setdefault(name, {}).update(of_type)
             runs.add(repeat, source, ALL, ALL, values, len(real))
             for name, of_type in of_types.items():
                 runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])

@@ -278,6 +278,13 @@ def test_a_bootstrap_of_the_training_cells_is_caught_as_memorised() -> None:
     assert value("bootstrapped", "duplicate_rate") == 1.0
     assert value("bootstrapped", "distance_ratio_p5") == 0.0
     assert value("bootstrapped", "nearer_train") > floor("nearer_train") + 0.05
+    types = CELLS.obs["cell_type"].cat.categories
+    shares = {
+        source: np.mean([value("bootstrapped", "nearer_train", source, group=name) for name in types])
+        for source in (FLOOR, "branchgen")
+    }
+    assert shares[FLOOR] == pytest.approx(0.5, abs=0.1)
+    assert shares["branchgen"] > shares[FLOOR] + 0.05
 
 
 def test_both_sides_have_the_smaller_number_of_every_type() -> None:
