@@ -65,7 +65,7 @@ COMMANDS = {
     ),
     "derive": Command(
         summary="Derive the hierarchy of classes and its branch times.",
-        inputs={"latents": "latent coordinates (h5ad)"},
+        inputs={"cells": "prepared cells (h5ad)", "latents": "latent coordinates (h5ad)"},
         outputs={
             "hierarchy": "the hierarchy (json)",
             "newick": "the same tree (Newick)",

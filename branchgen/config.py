@@ -93,6 +93,11 @@ class EncodeSettings(Section):
 class DeriveSettings(Section):
     """The hierarchy of classes and its branch times."""
 
+    topology: Literal["profiles", "criterion"] = knob(
+        "profiles",
+        "Which types are together: profiles: average linkage by the correlation of their mean expression profiles, "
+        "with the splits that half of the resamples have; criterion: the groups that are first within the budget.",
+    )
     criterion: Literal["fidelity", "similarity"] = knob(
         "fidelity",
         "fidelity: children within epsilon nats of their pooled distribution; "

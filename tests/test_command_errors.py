@@ -229,6 +229,12 @@ MISTAKES: dict[str, Mistake] = {
         {"levels": ["lineage"]},
         change_cells("latents.h5ad", half_the_levels),
     ),
+    "cells that were not encoded": Mistake(
+        "derive",
+        ["{folder}/cells.h5ad lacks ", " encoded training cells, the first is ", "; give the cells that were encoded"],
+        {},
+        change_cells("cells.h5ad", lambda cells: cells[cells.obs["split"] != "train"].copy()),
+    ),
     "no noise between the levels": Mistake(
         "derive", ["sigma_min 2.0 must be below sigma_max 1.0"], {"sigma_min": 2.0, "sigma_max": 1.0}
     ),

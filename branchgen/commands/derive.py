@@ -12,16 +12,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from scipy import sparse
 
 from branchgen import files
-from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
+from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import DeriveSettings
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import CRITERIA
-from branchgen.hierarchy.derive import derive, divergence_over_time, flat, tree_of_levels
+from branchgen.hierarchy.derive import derive, divergence_over_time, flat
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.newick import parse_newick, to_newick
+from branchgen.hierarchy.topology import tree_of_levels
 from branchgen.hierarchy.tree import Clade
 from branchgen.provenance import FORMAT_VERSION, provenance
 from branchgen.seeds import numpy_rng
@@ -45,6 +47,7 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
     schedule = NoiseSchedule.uniform(settings.sigma_min, settings.sigma_max, mean.shape[1])
     shrinkage = float(mean.shape[1])
     tree = given_tree(arguments, train, classes)
+    from_profiles = tree is None and settings.topology == "profiles" and not arguments.flat
     found = (
         flat(classes)
         if arguments.flat
@@ -62,6 +65,7 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
             n_bootstrap=settings.n_bootstrap,
             rng=numpy_rng(arguments.seed, "derive", "bootstrap"),
             tree=tree,
+            shares=shares_of(arguments.cells, train.obs_names) if from_profiles else None,
         )
     )
     record = {
@@ -73,7 +77,10 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
         "shrinkage": shrinkage,
         "support": {name: asdict(support) for name, support in found.support.items()},
         "provenance": provenance(
-            "derive", settings.to_dict(), arguments.seed, {"latents": files.file_hash(arguments.latents)}
+            "derive",
+            settings.to_dict(),
+            arguments.seed,
+            {"cells": files.file_hash(arguments.cells), "latents": files.file_hash(arguments.latents)},
         ),
     }
     moments = Moments.of_classes(mean, scale, codes, len(classes), shrinkage)
@@ -102,6 +109,21 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
         len(found.hierarchy.branch_points),
         found.hierarchy.sharing(),
     )
+
+
+def shares_of(path: Path, names: pd.Index) -> sparse.csr_matrix:
+    """Counts of the named cells divided by the cell's total, shape (n_cells, n_genes)."""
+    cells = files.read_artefact(path, "prepare")
+    require(cells, str(path), layers=(COUNTS,))
+    missing = names.difference(cells.obs_names, sort=False)
+    if len(missing):
+        raise BranchgenError(
+            f"{path} lacks {len(missing)} of the {len(names)} encoded training cells, the first is {missing[0]!r}; "
+            "give the cells that were encoded"
+        )
+    counts = sparse.csr_matrix(cells[names].layers[COUNTS], dtype=np.float64)
+    totals = np.asarray(counts.sum(axis=1)).ravel()
+    return sparse.csr_matrix(sparse.diags_array(1 / totals) @ counts)
 
 
 def given_tree(arguments: argparse.Namespace, cells: AnnData, classes: Sequence[str]) -> Clade | None:

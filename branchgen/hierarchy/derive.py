@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from branchgen.errors import BranchgenError
-from branchgen.hierarchy.criteria import CRITERIA, Criterion, Group, Sigma, merge_times
+from branchgen.hierarchy.criteria import CRITERIA, Criterion, Sigma, merge_times
 from branchgen.hierarchy.moments import Array, Moments
+from branchgen.hierarchy.topology import consensus, joined, merge_by_criterion, profile_distances, tree_of_distances
 from branchgen.hierarchy.tree import HORIZON, Clade, Hierarchy
 
 _LEAST_FACTOR = 0.5
@@ -39,43 +41,36 @@ class Derivation:
     support: Mapping[str, Support]
 
 
-def merge_by_criterion(criterion: Criterion, classes: Sequence[str]) -> Clade:
-    """Agglomerative tree: the two groups that are earliest within the budget merge first.
+@dataclass(frozen=True)
+class Resamples:
+    """Cells drawn with replacement inside every class: rows, the same in every iteration."""
 
-    Times never fall towards the root. Does not depend on the order of the classes, but for exact ties, which names
-    decide.
-    """
-    clades: dict[Group, Clade] = {(code,): Clade(classes=(name,), name=name) for code, name in enumerate(classes)}
-    pairs = [(a, b) for a in clades for b in clades if a < b]
-    times = dict(zip(pairs, merge_times(criterion, pairs), strict=True))
-    while len(clades) > 1:
-        a, b = min(times, key=lambda pair: (times[pair], *sorted(clades[group].classes[0] for group in pair)))
-        merged: Group = tuple(sorted(a + b))
-        time = max(float(times[a, b]), clades[a].time, clades[b].time)
-        clade = _joined([clades.pop(a), clades.pop(b)], time)
-        times = {pair: t for pair, t in times.items() if not {a, b} & set(pair)}
-        pairs = [(merged, other) for other in clades]
-        times.update(zip(pairs, merge_times(criterion, pairs), strict=True))
-        clades[merged] = clade
-    return next(iter(clades.values()))
+    codes: NDArray[np.int64]
+    seeds: Sequence[int]
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
+        members = [np.flatnonzero(self.codes == code) for code in range(int(self.codes.max()) + 1)]
+        for seed in self.seeds:
+            rng = np.random.default_rng(seed)
+            yield np.concatenate([rng.choice(rows, len(rows)) for rows in members])
 
 
 def timed(criterion: Criterion, clade: Clade, codes: Mapping[str, int]) -> Clade:
-    """The same tree with times by the criterion."""
+    """The same tree with times by the criterion, none below those of its children."""
     if not clade.children:
         return clade
     children = [timed(criterion, child, codes) for child in clade.children]
     groups = [tuple(sorted(codes[name] for name in child.classes)) for child in children]
     time = max(float(merge_times(criterion, [groups])[0]), *(child.time for child in children))
-    return _joined(children, time, clade.name)
+    return joined(children, time, clade.name)
 
 
-def _joined(children: Sequence[Clade], time: float, name: str = "") -> Clade:
-    # A fixed order of the children keeps names of branches, and so the noise, free of the order of the classes.
-    ordered = tuple(sorted(children, key=lambda child: min(child.classes)))
-    return Clade(
-        classes=tuple(name for child in ordered for name in child.classes), children=ordered, time=time, name=name
-    )
+def spaced(clade: Clade, span: float) -> Clade:
+    """The same tree with every branch point at least `span` above those below it."""
+    below = tuple(spaced(child, span) for child in clade.children)
+    # A little more, or rounding would decide whether a branch is too short.
+    least = max((child.time + span * (1 + 1e-6) for child in below if child.children), default=0.0)
+    return Clade(classes=clade.classes, children=below, time=max(clade.time, least), name=clade.name)
 
 
 def derive(
@@ -93,8 +88,13 @@ def derive(
     n_bootstrap: int,
     rng: np.random.Generator,
     tree: Clade | None = None,
+    shares: sparse.csr_matrix | None = None,
 ) -> Derivation:
     """Hierarchy of the classes, with support and intervals from resampled cells.
+
+    The tree is the one that is given, or that of the expression profiles without the clades that fewer than half of the
+    resamples have, and keeps its shape; or else groups merge as the criterion allows it, and branch points of nearly
+    equal times become one.
 
     Parameters
     ----------
@@ -109,70 +109,93 @@ def derive(
     max_evaluations
         Largest cost of one cell of every class, as a share of that without a tree; see `within_cost`.
     min_branch_span
-        Branch points closer in time become one.
+        Shortest branch between two branch points.
     shrinkage
         See `Moments.of_classes`.
     tree
         A given tree; only its times are then derived.
+    shares
+        Counts divided by the cell's total, shape (n_cells, n_genes), where the tree is that of the profiles.
     """
+    # Nothing that is drawn may depend on the order of the classes.
+    order = np.argsort(np.array(classes))
+    codes, classes = np.argsort(order)[codes], [classes[code] for code in order]
     position = {name: code for code, name in enumerate(classes)}
+    seeds = rng.integers(2**63, size=n_bootstrap).tolist()
+    resamples = Resamples(codes, seeds)
 
     def criterion_of(rows: NDArray[np.int64]) -> Criterion:
         moments = Moments.of_classes(latents[rows], scale[rows], codes[rows], len(classes), shrinkage)
         return CRITERIA[criterion](moments, sigma, epsilon)
 
+    def resampled_trees() -> Iterator[Clade]:
+        if tree is not None:
+            return
+        if shares is None:
+            yield from (merge_by_criterion(criterion_of(rows), classes) for rows in resamples)
+        else:
+            for seed in seeds:
+                distances = profile_distances(shares, codes, np.random.default_rng(seed), resample=True)
+                yield tree_of_distances(distances, classes)
+
+    def placed(clade: Clade) -> Hierarchy:
+        kept = tree is not None or shares is not None
+        return Hierarchy.from_clades(spaced(clade, min_branch_span) if kept else clade, min_branch_span)
+
     everything = criterion_of(np.arange(len(codes)))
-    grown = merge_by_criterion(everything, classes) if tree is None else timed(everything, tree, position)
-    hierarchy = Hierarchy.from_clades(grown, min_branch_span)
-    while True:
-        # A branch point with several children has a time of its own, not that of the pairs it was made of.
-        shape = hierarchy.to_clade()
-        again = Hierarchy.from_clades(timed(everything, shape, position), min_branch_span)
-        settled = len(again.branches) == len(hierarchy.branches)
-        hierarchy = again
-        if settled:
-            break
-    hierarchy = within_cost(hierarchy, max_evaluations, min_branch_span)
+    found = Counter(frozenset(clade.classes) for tree_ in resampled_trees() for clade in tree_.walk())
+    if tree is not None:
+        shape = tree
+    elif shares is None:
+        shape = settled(everything, merge_by_criterion(everything, classes), position, min_branch_span)
+    else:
+        shape = tree_of_distances(profile_distances(shares, codes, rng), classes)
+        if n_bootstrap:
+            shape = consensus(shape, {group for group, n in found.items() if 2 * n >= n_bootstrap})
+    hierarchy = within_cost(timed(everything, shape, position), placed, max_evaluations)
+
     shape = hierarchy.to_clade()
-
-    members = [np.flatnonzero(codes == code) for code in range(len(classes))]
     times: dict[str, list[float]] = {branch.name: [] for branch in hierarchy.branches}
-    found: dict[str, int] = dict.fromkeys(times, 0)
-    for _ in range(n_bootstrap):
-        resampled = criterion_of(np.concatenate([rng.choice(rows, len(rows)) for rows in members]))
-        clades = set()
-        if tree is None:
-            clades = {frozenset(clade.classes) for clade in merge_by_criterion(resampled, classes).walk()}
-        for clade in timed(resampled, shape, position).walk():
+    for rows in resamples:
+        for clade in timed(criterion_of(rows), shape, position).walk():
             times[clade.name].append(clade.time)
-            found[clade.name] += frozenset(clade.classes) in clades
 
-    def support(name: str, time: float) -> Support:
-        low, middle, high = np.quantile(times[name] or [time], [0.05, 0.5, 0.95])
-        low, high = np.clip([time + low - middle, time + high - middle], 0.0, HORIZON)
-        share = found[name] / n_bootstrap if tree is None and n_bootstrap else None
+    def support(clade: Clade) -> Support:
+        low, middle, high = np.quantile(times[clade.name] or [clade.time], [0.05, 0.5, 0.95])
+        low, high = np.clip([clade.time + low - middle, clade.time + high - middle], 0.0, HORIZON)
+        share = found[frozenset(clade.classes)] / n_bootstrap if tree is None and n_bootstrap else None
         return Support(share, float(low), float(high))
 
-    inner = [clade for clade in shape.walk() if clade.children]
-    return Derivation(hierarchy, {clade.name: support(clade.name, clade.time) for clade in inner})
+    return Derivation(hierarchy, {clade.name: support(clade) for clade in shape.walk() if clade.children})
 
 
-def within_cost(hierarchy: Hierarchy, max_evaluations: float, min_branch_span: float) -> Hierarchy:
-    """The hierarchy with all branch points moved towards the data by one factor, until it costs no more than allowed.
+def settled(criterion: Criterion, clade: Clade, codes: Mapping[str, int], min_branch_span: float) -> Clade:
+    """The tree with branch points of nearly equal times made one, which then has a time of its own."""
+    hierarchy = Hierarchy.from_clades(clade, min_branch_span)
+    while True:
+        shape = hierarchy.to_clade()
+        again = Hierarchy.from_clades(timed(criterion, shape, codes), min_branch_span)
+        if len(again.branches) == len(hierarchy.branches):
+            return shape
+        hierarchy = again
+
+
+def within_cost(clade: Clade, placed: Callable[[Clade], Hierarchy], max_evaluations: float) -> Hierarchy:
+    """The hierarchy of a tree, all branch points moved towards the data by one factor until it costs what is allowed.
 
     The factor is at most a half, however little is allowed: below, classes would share what tells them apart.
     """
-    clade = hierarchy.to_clade()
+    hierarchy = placed(clade)
     if hierarchy.sharing() <= max_evaluations:
         return hierarchy
     factor, too_large = _LEAST_FACTOR, 1.0
     for _ in range(_BISECTIONS):
         middle = (factor + too_large) / 2
-        if Hierarchy.from_clades(_scaled(clade, middle), min_branch_span).sharing() <= max_evaluations:
+        if placed(_scaled(clade, middle)).sharing() <= max_evaluations:
             factor = middle
         else:
             too_large = middle
-    return Hierarchy.from_clades(_scaled(clade, factor), min_branch_span)
+    return placed(_scaled(clade, factor))
 
 
 def _scaled(clade: Clade, factor: float) -> Clade:
@@ -185,7 +208,7 @@ def flat(classes: Sequence[str]) -> Derivation:
     if len(classes) == 1:
         return Derivation(Hierarchy.from_clades(Clade(classes=tuple(classes)), 0.0), {})
     leaves = [Clade(classes=(name,), name=name) for name in classes]
-    hierarchy = Hierarchy.from_clades(_joined(leaves, HORIZON), 0.0)
+    hierarchy = Hierarchy.from_clades(joined(leaves, HORIZON), 0.0)
     root = hierarchy.branches[0]
     return Derivation(hierarchy, {root.name: Support(None, root.t_start, root.t_start)})
 
@@ -198,26 +221,3 @@ def divergence_over_time(
     pairs = [((int(i),), (int(j),)) for i, j in zip(a, b, strict=True)]
     values = np.stack([criterion.excess(pairs, np.full(len(pairs), time)) for time in times])
     return a, b, values
-
-
-def tree_of_levels(levels: Sequence[Sequence[str]], classes: Sequence[str]) -> Clade:
-    """Tree of nested columns, from coarse to fine, above the classes.
-
-    `levels` holds, for every column, the value of every class; a value may stand under different values of the column
-    before, and is then a different node. Nodes with a single child are contracted.
-    """
-
-    def grow(members: list[int], depth: int, name: str) -> Clade:
-        if len(members) == 1:
-            return Clade(classes=(classes[members[0]],), name=classes[members[0]])
-        if depth == len(levels):
-            return _joined([grow([code], depth, classes[code]) for code in members], 0.0, name)
-        values = dict.fromkeys(levels[depth][code] for code in members)
-        if len(values) == 1:
-            return grow(members, depth + 1, next(iter(values)))
-        parts = [grow([c for c in members if levels[depth][c] == value], depth + 1, value) for value in values]
-        return _joined(parts, 0.0, name)
-
-    if not levels:
-        raise BranchgenError("a tree of nested columns needs at least one column")
-    return grow(list(range(len(classes))), 0, "")

@@ -11,7 +11,7 @@ from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.sample import sample_blocks
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
-from branchgen.hierarchy.derive import merge_by_criterion
+from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import torch_generator
 

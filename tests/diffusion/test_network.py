@@ -12,8 +12,8 @@ from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.validation import denoising_loss
 from branchgen.hierarchy.criteria import Fidelity
-from branchgen.hierarchy.derive import merge_by_criterion
 from branchgen.hierarchy.moments import Moments
+from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import torch_generator
 

@@ -9,7 +9,7 @@ from branchgen.diffusion.handover import levels_at, start
 from branchgen.diffusion.sample import BLOCK, TreeSampler, allocate, branch_times, descend, sample_blocks
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
-from branchgen.hierarchy.derive import merge_by_criterion
+from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Clade, Hierarchy
 
 

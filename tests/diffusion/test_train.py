@@ -13,7 +13,7 @@ from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.train import TrainingState, fit
 from branchgen.diffusion.validation import N_BINS, validation_losses
 from branchgen.hierarchy.criteria import Fidelity
-from branchgen.hierarchy.derive import merge_by_criterion
+from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import torch_generator
 

@@ -12,7 +12,7 @@ from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.sample import TreeSampler, sample_blocks
 from branchgen.diffusion.train import TrainingState, train_step
 from branchgen.hierarchy.criteria import Fidelity
-from branchgen.hierarchy.derive import merge_by_criterion
+from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.seeds import numpy_rng, torch_generator
 

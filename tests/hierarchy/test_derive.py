@@ -6,9 +6,10 @@ import pytest
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import CRITERIA, Fidelity, merge_times
-from branchgen.hierarchy.derive import Derivation, derive, flat, merge_by_criterion, tree_of_levels
+from branchgen.hierarchy.derive import Derivation, derive, flat
 from branchgen.hierarchy.moments import Moments, gaussian_divergence
 from branchgen.hierarchy.newick import parse_newick
+from branchgen.hierarchy.topology import merge_by_criterion, tree_of_levels
 from branchgen.hierarchy.tree import Clade, Hierarchy
 
 D = 8

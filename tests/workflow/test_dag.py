@@ -149,7 +149,7 @@ def test_datasets_side_by_side_with_trees_of_their_own(dataset: Path) -> None:
     run = snakemake("--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
     assert jobs(run) == {**dict.fromkeys(STEPS, 3), "fetch": 1}
     lines = {
-        dataset: re.search(rf"branchgen derive --latents results/{dataset}/.*", run.stdout).group()
+        dataset: re.search(rf"branchgen derive --cells results/{dataset}/.*", run.stdout).group()
         for dataset in datasets
     }
     assert "--newick tree.nwk " in lines["given"]

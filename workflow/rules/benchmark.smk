@@ -62,6 +62,7 @@ rule baseline_scvi:
 
 use rule derive as derive_flat with:
     input:
+        cells="<results>/{dataset}/cells.h5ad",
         latents="<results>/{dataset}/latents.h5ad",
     output:
         hierarchy="<results>/{dataset}/flat/hierarchy.json",

@@ -6,6 +6,7 @@ From cells in latent space to the tree of their classes.
 rule derive:
     """Derives the hierarchy of classes and its branch times."""
     input:
+        cells="<results>/{dataset}/cells.h5ad",
         latents="<results>/{dataset}/latents.h5ad",
         newick=lambda wildcards: about(wildcards).get("newick", []),
     output:
@@ -28,6 +29,6 @@ rule derive:
         seed=seed_of,
         code=fingerprint("derive"),
     shell:
-        "branchgen derive --latents {input.latents:q} {params.tree} --output-hierarchy {output.hierarchy:q}"
+        "branchgen derive --cells {input.cells:q} --latents {input.latents:q} {params.tree} --output-hierarchy {output.hierarchy:q}"
         " --output-newick {output.newick:q} --output-divergence {output.divergence:q}"
         " --seed {params.seed} {params.settings} > {log:q} 2>&1"
