@@ -18,7 +18,7 @@ from branchgen.cells.keys import ANCESTOR, CELL_TYPE, LATENT, LIBRARY_SIZE, PROV
 from branchgen.config import GenerateSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.checkpoint import Model, require_same_codec
-from branchgen.diffusion.sample import BLOCK, allocate, sample_blocks
+from branchgen.diffusion.sample import BLOCK, allocate, n_evaluations, sample_blocks
 from branchgen.errors import BranchgenError
 from branchgen.growing import GrowingH5ad
 from branchgen.progress import Progress
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     sampler = model.sampler(
         device, solver=settings.solver, n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
     )
+    shared, alone = n_evaluations(sampler, numbers)
     batch = Batch(codec, arguments.seed, settings.batch_size)
     with (
         files.written_together(arguments.output_generated) as (path,),
@@ -65,10 +66,18 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
                     arguments.seed,
                     {"model": files.file_hash(arguments.model), "codec": model.codec},
                     n_cells=numbers,
+                    network_evaluations={"with the tree": shared, "without": alone},
                 )
             },
         )
-    log.info("%d cells; the tree costs %.2f of the network evaluations without it", total, model.hierarchy.sharing())
+    log.info(
+        "%d cells; blocks of %d cells went through the network %d times, without the tree it were %d (%.2f of that)",
+        total,
+        BLOCK,
+        shared,
+        alone,
+        shared / alone,
+    )
 
 
 def requested(text: str, model: Model) -> dict[str, int]:

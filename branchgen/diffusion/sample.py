@@ -18,7 +18,7 @@ from torch import Tensor
 
 from branchgen.diffusion.handover import HANDOVERS, BranchMoments, Handover, levels_at, start
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, Reference, noise_like
+from branchgen.diffusion.solvers import EVALUATIONS, SOLVERS, Denoise, Process, Reference, noise_like
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import HORIZON, Branch, Hierarchy
 from branchgen.seeds import torch_generator
@@ -118,13 +118,28 @@ def sample_blocks(sampler: TreeSampler, n_cells: Mapping[str, int]) -> Iterator[
 
     Yields class, number of the block, latents (BLOCK, d), and how many of its cells, from the first, are wanted.
     """
-    n_blocks = max((-(-count // BLOCK) for count in n_cells.values()), default=0)
-    for block in range(n_blocks):
+    for block in range(_n_blocks(n_cells)):
         left = {name: count - block * BLOCK for name, count in n_cells.items() if count > block * BLOCK}
         for passage in descend(sampler, block, left):
             if passage.branch.t_start == 0:
                 name = passage.branch.classes[0]
                 yield name, block, passage.leaving, min(left[name], BLOCK)
+
+
+def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int]) -> tuple[int, int]:
+    """Times that a block of cells goes through the network, and how often it would with every class by itself."""
+    tree, per_step = sampler.hierarchy, EVALUATIONS[sampler.solver]
+    shared = alone = 0
+    for block in range(_n_blocks(n_cells)):
+        wanted = {name for name, count in n_cells.items() if count > block * BLOCK}
+        branches = [branch for branch in tree.branches if wanted.intersection(branch.classes)]
+        shared += per_step * sum(len(branch_times(branch, sampler.n_steps)) - 1 for branch in branches)
+        alone += per_step * sampler.n_steps * len(wanted)
+    return shared, alone
+
+
+def _n_blocks(n_cells: Mapping[str, int]) -> int:
+    return max((-(-count // BLOCK) for count in n_cells.values()), default=0)
 
 
 def allocate(request: Mapping[str, int], hierarchy: Hierarchy, class_counts: Mapping[str, int]) -> dict[str, int]:

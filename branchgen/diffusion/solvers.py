@@ -164,3 +164,5 @@ def pc(process: Process, x: Tensor, times: Sequence[float]) -> Tensor:
 
 
 SOLVERS: dict[str, Solver] = {"dpmpp_2m": dpmpp_2m, "heun": heun, "sde": sde, "pc": pc}
+EVALUATIONS = {"dpmpp_2m": 1, "heun": 2, "sde": 1, "pc": 2}
+"""Evaluations of the network in a step."""

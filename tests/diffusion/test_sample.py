@@ -1,12 +1,23 @@
 """The tree recursion with exact denoisers, and what it must not depend on."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from oracle import GaussianMixtureTree, binary_tree
 
 from branchgen.diffusion.handover import levels_at, start
-from branchgen.diffusion.sample import BLOCK, TreeSampler, allocate, branch_times, descend, sample_blocks
+from branchgen.diffusion.sample import (
+    BLOCK,
+    TreeSampler,
+    allocate,
+    branch_times,
+    descend,
+    n_evaluations,
+    sample_blocks,
+)
+from branchgen.diffusion.solvers import SOLVERS, Denoise
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.topology import merge_by_criterion
@@ -108,6 +119,32 @@ def test_cells_do_not_depend_on_what_else_is_sampled(solver: str) -> None:
         assert np.array_equal(alone, everything[name][:30])
     tail = samples(sampler, {tree.classes[0]: BLOCK + 7})[tree.classes[0]]
     assert np.array_equal(tail, everything[tree.classes[0]][: BLOCK + 7])
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_evaluations_are_as_many_as_are_made(solver: str) -> None:
+    tree = binary_tree(4, 3, separation=5.0)
+    hierarchy = derived(tree, 1.0)
+    made = 0
+
+    def counted(name: str) -> Denoise:
+        denoise = tree.denoiser(hierarchy.node(name).classes)
+
+        def evaluate(x: torch.Tensor, t: float) -> torch.Tensor:
+            nonlocal made
+            made += 1
+            return denoise(x, t)
+
+        return evaluate
+
+    sampler = dataclasses.replace(sampler_of(tree, hierarchy, "identity", solver), denoiser_of=counted)
+    some = {tree.classes[0]: BLOCK + 1, tree.classes[1]: 3}
+    samples(sampler, some)
+    per_step = {"dpmpp_2m": 1, "heun": 2, "sde": 1, "pc": 2}[solver]
+    assert n_evaluations(sampler, some) == (made, 3 * 20 * per_step)
+    shared, alone = n_evaluations(sampler, dict.fromkeys(tree.classes, 10))
+    assert shared / alone == pytest.approx(hierarchy.sharing(), abs=0.05)
+    assert n_evaluations(sampler, {tree.classes[0]: 0}) == (0, 0)
 
 
 def test_the_start_is_the_roots_own_gaussian() -> None:
