@@ -29,7 +29,7 @@ MakeClassifier = Callable[[np.random.Generator], Any]
 
 N_FOLDS = 5
 """Folds of the cross-validation of a classifier, and so the least number of cells on either side."""
-N_TREES = 100
+N_TREES = 50
 """Trees of the random forest."""
 N_CANDIDATES = 100
 """Genes whose importance is looked at: those whose distributions differ most."""

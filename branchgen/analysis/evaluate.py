@@ -116,7 +116,7 @@ def evaluate(
             for name, of_type in of_types.items():
                 runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])
             _classify(runs, repeat, source, study, (a, b), settings, rng)
-            if source != TRAIN:
+            if source not in {LIMIT, TRAIN}:
                 _compare_branches(runs, repeat, source, study, hierarchy, (a, b), rng)
     table = runs.table()
     judged = tuple(name for name in sources_of(study) if name not in REAL)
@@ -184,12 +184,12 @@ def _classify(
     settings: EvaluateSettings,
     rng: partial[np.random.Generator],
 ) -> None:
-    """Classifiers between both samples: over all types and, but for a memoriser, for every type with enough cells."""
+    """Classifiers between both samples: over all types and, of the floor and of generators, for every type."""
     pooled = at_most(*views, settings.max_cells, rng("rows"))
     groups = [(ALL, ALL, pooled, boosted_trees, N_FOLDS)]
     for name, n_cells in views[0].cells.n_per_type().items():
         runs.n_cells[source, name] = n_cells
-        if source != TRAIN:
+        if source not in {LIMIT, TRAIN}:
             real, other = (view.of_types([name]) for view in views)
             some = at_most(real, other, MAX_GROUP_CELLS, rng("rows", name))
             groups.append((CLASS, name, some, penalised_logistic, MIN_CELLS_OF_GENES))

@@ -142,7 +142,7 @@ def test_branches_have_metrics_of_all_cells_below_them() -> None:
     rows = table("real")
     below = rows[rows["kind"] == "branch"]
     assert set(below["metric"]) == {"c2st_auc", "mmd_squared", "precision", "recall"}
-    assert "train" not in set(below["source"])
+    assert set(below["source"]) == set(SOURCES) - {LIMIT, "train"}
     n_test = part("test").obs["cell_type"].astype(str).str[0].value_counts()
     own = below[below["source"] == "branchgen"].drop_duplicates("group").set_index("group")["n_cells"]
     assert own.to_dict() == {f"lineage {name}": n_test[name] for name in "AB"}
