@@ -116,6 +116,17 @@ COMMANDS = {
         },
         device=True,
     ),
+    "transmute": Command(
+        summary="Make real cells of one class cells of another, through their branch point.",
+        inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
+        outputs={
+            "transmuted": "the cells as cells of the other class (h5ad)",
+            "changes": "what changed and what was kept, by gene (parquet)",
+        },
+        options={"source": "class of the real cells", "target": "class that they are to be of"},
+        required=("source", "target"),
+        device=True,
+    ),
     "evaluate": Command(
         summary="Compare generated with held-out real cells.",
         inputs={

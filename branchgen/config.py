@@ -117,7 +117,11 @@ class DeriveSettings(Section):
         high=1,
     )
     min_branch_span: float = knob(
-        0.03, "Branch points closer in time than this become one with several children.", low=0, high=0.5
+        0.03,
+        "Shortest time between a branch point and the one above it; a tree by criterion has one branch point with "
+        "several children instead.",
+        low=0,
+        high=0.5,
     )
     n_bootstrap: int = knob(50, "Resamples of the cells for support and intervals of the branch times.", low=0)
     sigma_min: float = knob(0.1, "Noise level at time 0, in units of the latent coordinates.", low=1e-6)
@@ -193,6 +197,22 @@ class AnalyseSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransmuteSettings(Section):
+    """Real cells of one class as cells of another."""
+
+    noising: Literal["flow", "fresh"] = knob(
+        "flow",
+        "How cells come to the branch point of the two classes: flow: along the model's own flow, which draws nothing "
+        "and keeps the place of a cell among those of its class; fresh: by noise, which hides all that is smaller.",
+    )
+    handover: Literal["transport", "identity"] = knob(
+        "transport",
+        "How a cell passes to the other class there: by optimal transport between the noised Gaussians; or as it is.",
+    )
+    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Section):
     """Comparison of generated with held-out real cells."""
 
@@ -246,6 +266,7 @@ SECTIONS: dict[str, type[Section]] = {
     "generate": GenerateSettings,
     "baseline": BaselineSettings,
     "analyse": AnalyseSettings,
+    "transmute": TransmuteSettings,
     "evaluate": EvaluateSettings,
     "plot": PlotSettings,
 }

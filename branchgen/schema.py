@@ -50,6 +50,20 @@ DATASET: dict[str, Any] = {
             "uniqueItems": True,
             "description": "Columns of obs from coarse to fine that define the tree; only the times are then derived.",
         },
+        "transmute": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["from", "to"],
+                "properties": {
+                    "from": {"type": "string", "minLength": 1, "description": "Class of the real cells."},
+                    "to": {"type": "string", "minLength": 1, "description": "Class that they are to be of."},
+                },
+            },
+            "uniqueItems": True,
+            "description": "Pairs of classes, from and to: real cells of the one are made cells of the other.",
+        },
     },
     "not": {"required": ["newick", "levels"]},
     "if": {"required": ["source"], "properties": {"source": {"pattern": "^(https?|ftp)://"}}},

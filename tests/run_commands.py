@@ -18,6 +18,8 @@ FILES = {
     "model": "model.pt",
     "training": "training.parquet",
     "generated": "generated.h5ad",
+    "transmuted": "transmuted.h5ad",
+    "changes": "changes.parquet",
     "branch-points": "branch_points.h5ad",
     "table": "branch_points.parquet",
     "genes": "branch_genes.parquet",
@@ -41,6 +43,7 @@ SETTINGS: dict[str, dict[str, object]] = {
     },
     "generate": {"device": "cpu", "n_steps": 6, "n_cells": 20},
     "analyse": {"device": "cpu", "n_steps": 6, "n_cells": 16},
+    "transmute": {"device": "cpu", "n_steps": 6, "source": "A0", "target": "B2"},
 }
 """Quick settings of every command, in the order in which they run."""
 

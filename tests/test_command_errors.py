@@ -238,6 +238,15 @@ MISTAKES: dict[str, Mistake] = {
     "no noise between the levels": Mistake(
         "derive", ["sigma_min 2.0 must be below sigma_max 1.0"], {"sigma_min": 2.0, "sigma_max": 1.0}
     ),
+    "transmute: no such class": Mistake(
+        "transmute", ["no class is called 'T'; there are A0, A1, B2, B3"], {"source": "T"}
+    ),
+    "transmute: one class": Mistake(
+        "transmute", ["cells of class 'B2' are what they are to become; name two classes"], {"source": "B2"}
+    ),
+    "transmute: a codec of another run": Mistake(
+        "transmute", ["{folder}/model.pt belongs to codec "], {"codec": "{folder}/other_codec.pt"}
+    ),
     "hierarchy of other latents": Mistake(
         "train", [CODECS % ("hierarchy.json", "other_latents.h5ad")], {"latents": "{folder}/other_latents.h5ad"}
     ),

@@ -276,6 +276,40 @@ def test_populations_at_the_branch_points(tiny_run: Path) -> None:
     assert len(genes) == len(table) * cells.n_vars
 
 
+def test_transmuted_cells_are_paired_with_real_ones(tiny_run: Path) -> None:
+    cells, found = (anndata.read_h5ad(tiny_run / name) for name in ("cells.h5ad", "transmuted.h5ad"))
+    source = cells[cells.obs["cell_type"] == "A0"]
+    assert_counts(found)
+    assert list(found.var_names) == list(cells.var_names)
+    assert list(found.obs["source_cell"]) == list(source.obs_names)
+    assert_string_categorical(found.obs["cell_type"], ["B2"])
+    assert set(found.obs["source_type"]) == {"A0"}
+    assert list(found.obs["donor"]) == list(source.obs["donor"])
+    assert found.obsm["X_latent"].dtype == np.float32
+    # The library size is the real cell's, but for what is drawn.
+    latents = anndata.read_h5ad(tiny_run / "latents.h5ad")[source.obs_names].obsm["X_latent"]
+    np.testing.assert_allclose(found.obsm["X_latent"][:, -1], latents[:, -1], atol=1e-5)
+    assert np.corrcoef(found.obs["library_size"], source.obs["library_size"])[0, 1] > 0.9
+
+
+def test_changes_of_transmuted_cells_by_gene(tiny_run: Path) -> None:
+    cells, found = (anndata.read_h5ad(tiny_run / name) for name in ("cells.h5ad", "transmuted.h5ad"))
+    table = pd.read_parquet(tiny_run / "changes.parquet")
+    assert list(table["gene"]) == list(cells.var_names)
+    for column, part in {
+        "source_mean": cells[cells.obs["cell_type"] == "A0"],
+        "transmuted_mean": found,
+        "target_mean": cells[cells.obs["cell_type"] == "B2"],
+    }.items():
+        logs = np.log1p(1e4 * part.X.toarray() / part.X.toarray().sum(axis=1, keepdims=True))
+        np.testing.assert_allclose(table[column], logs.mean(axis=0))
+    np.testing.assert_allclose(table["change"], table["transmuted_mean"] - table["source_mean"])
+    np.testing.assert_allclose(table["expected_change"], table["target_mean"] - table["source_mean"])
+    assert table["kept"].dropna().between(-1, 1).all()
+    # Even a model of a few steps brings them nearer to the other class.
+    assert np.corrcoef(table["change"], table["expected_change"])[0, 1] > 0.5
+
+
 RECORDS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "cells.h5ad": ("prepare", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
     "latents.h5ad": ("encode", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
@@ -284,6 +318,7 @@ RECORDS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "model.pt": ("train", lambda path: torch.load(path, weights_only=True)["provenance"]),
     "generated.h5ad": ("generate", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
     "branch_points.h5ad": ("analyse", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
+    "transmuted.h5ad": ("transmute", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
 }
 """Command that wrote an artefact, and its provenance."""
 
@@ -296,7 +331,7 @@ def test_every_artefact_says_where_it_comes_from(name: str, tiny_run: Path) -> N
     assert record["version"] == __version__
     assert record["format_version"] == FORMAT_VERSION
     assert record["seed"] == 0
-    used = {knob: value for knob, value in SETTINGS[command].items() if knob not in {"device", "label_key"}}
+    used = {knob: value for knob, value in SETTINGS[command].items() if knob not in {"device", "label_key", "source", "target"}}
     expected: dict[str, Any] = {**SECTIONS[command]().to_dict(), **used}
     assert record["settings"] == {**expected, **({"n_cells": "20"} if command == "generate" else {})}
     hashes = {flag: files.file_hash(tiny_run / FILES[flag]) for flag in COMMANDS[command].inputs}

@@ -99,11 +99,15 @@ def transport(moments: BranchMoments, parent: int, child: int, sigma: Array) -> 
 
 def linear(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:
     """Optimal-transport map between the two branches' pooled Gaussians, which matches the first two moments alone."""
-    noise = np.diag(sigma**2)
-    carry = gaussian_map(
-        moments.mean[parent], moments.covariance[parent] + noise, moments.mean[child], moments.covariance[child] + noise
-    )
+    carry = between(moments, parent, child, sigma)
     return lambda x, generator: carry(x)
+
+
+def between(moments: BranchMoments, source: int, target: int, sigma: Array) -> Callable[[Tensor], Tensor]:
+    """Optimal-transport map of cells (n_cells, d) between two branches' Gaussians with noise of levels `sigma` (d,)."""
+    noise = np.diag(sigma**2)
+    mean, covariance = moments.mean, moments.covariance
+    return gaussian_map(mean[source], covariance[source] + noise, mean[target], covariance[target] + noise)
 
 
 def identity(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:

@@ -59,7 +59,7 @@ class MixtureMap:
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Carry cells of shape (n_cells, d)."""
         u = torch.rand((2, len(x)), generator=generator, dtype=torch.float64).numpy()
-        component = _draw(_responsibilities(self._source, x), u[0])
+        component = _draw(responsibilities(self._source, x), u[0])
         aim = np.where(self._stays[component] < 0, _draw(self._goes[component], u[1]), -1)
         carried = x.clone()
         for i, j in np.unique(np.stack([component, aim], axis=1)[aim >= 0], axis=0).tolist():
@@ -114,7 +114,7 @@ def coupling(a: GaussianMixture, b: GaussianMixture) -> Array:
     return np.asarray(plan / plan.sum(axis=1, keepdims=True))
 
 
-def _responsibilities(mixture: GaussianMixture, x: Tensor) -> Array:
+def responsibilities(mixture: GaussianMixture, x: Tensor) -> Array:
     """Posterior probability of every component, shape (n_cells, k)."""
     factor = torch.linalg.cholesky(torch.from_numpy(mixture.covariance).to(x.device))
     apart = x.double()[None] - torch.from_numpy(mixture.mean).to(x.device)[:, None]

@@ -52,6 +52,11 @@ class Reference:
         kept = torch.sqrt(self.variance / (self.variance + sigma**2))
         return self.mean + ((x - self.mean) @ self.basis * kept) @ self.basis.T
 
+    def with_noise(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """Inverse of `without_noise`: along the flow from no noise to levels (d,)."""
+        widened = torch.sqrt((self.variance + sigma**2) / self.variance)
+        return self.mean + ((x - self.mean) @ self.basis * widened) @ self.basis.T
+
 
 def principal_axes(
     covariance: NDArray[np.float64], schedule: NoiseSchedule

@@ -36,6 +36,43 @@ rule analyse:
         " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
 
 
+rule transmute:
+    """Makes real cells of one class cells of another."""
+    input:
+        model="<results>/{dataset}/model.pt",
+        codec="<results>/{dataset}/codec.pt",
+        cells="<results>/{dataset}/cells.h5ad",
+    output:
+        transmuted="<results>/{dataset}/transmuted/{pair}.h5ad",
+        changes="<results>/{dataset}/transmuted/{pair}.parquet",
+    log:
+        "<logs>/{dataset}/transmuted/{pair}.log",
+    benchmark:
+        "<benchmarks>/{dataset}/transmuted/{pair}.tsv"
+    wildcard_constraints:
+        pair="[^/]+",
+    conda:
+        "../../environment.yml"
+    threads: 8
+    resources:
+        gpu=N_GPUS,
+        mem_mb=memory_mb(4000),
+        runtime=lambda wildcards, attempt: 120 * attempt,
+        device=config["device"],
+    params:
+        pair=lambda wildcards: shlex.join(
+            f"--{flag}={transmutations(wildcards.dataset)[wildcards.pair][end]}"
+            for flag, end in (("source", "from"), ("target", "to"))
+        ),
+        settings=flags("transmute"),
+        seed=seed_of,
+        code=fingerprint("transmute"),
+    shell:
+        "branchgen transmute --model {input.model:q} --codec {input.codec:q} --cells {input.cells:q} {params.pair}"
+        " --output-transmuted {output.transmuted:q} --output-changes {output.changes:q}"
+        " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
+
+
 rule evaluate:
     """Compares generated with held-out cells, beside the floor and the baselines."""
     input:

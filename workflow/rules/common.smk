@@ -8,6 +8,7 @@ import re
 import shlex
 import sys
 
+from snakemake.exceptions import WorkflowError
 from snakemake.utils import validate
 
 from branchgen.fingerprint import fingerprint
@@ -56,6 +57,20 @@ def seed_of(wildcards):
     """Seed of all randomness: that of the configuration, or that of the run of the benchmark."""
     _, seed = run_of(wildcards)
     return config["seed"] if seed is None else seed
+
+
+def transmutations(dataset):
+    """Pairs of classes, from and to, by the name of the files of their cells."""
+    pairs = {
+        "_to_".join(re.sub(r"[^A-Za-z0-9.+-]+", "_", pair[end]) for end in ("from", "to")): pair
+        for pair in config["datasets"][dataset].get("transmute", [])
+    }
+    if len(pairs) < len(config["datasets"][dataset].get("transmute", [])):
+        raise WorkflowError(
+            f"dataset {dataset}: two pairs of transmute have the same file name, as only letters, digits and .+- "
+            f"count: {', '.join(pairs)}; rename a class"
+        )
+    return pairs
 
 
 def about(wildcards):

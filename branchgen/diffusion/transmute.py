@@ -1,0 +1,136 @@
+"""Cells of one class as cells of another: up to the branch point they have in common, and down again.
+
+Noise up to the branch point hides what tells the classes apart and leaves what is larger; the other class's branches
+then add their own (Tseng et al., arXiv 2212.10777, section 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from branchgen.diffusion.handover import between, levels_at
+from branchgen.diffusion.mixture import responsibilities
+from branchgen.diffusion.sample import BLOCK, TreeSampler, branch_times
+from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, dpmpp_2m, noise_like
+from branchgen.errors import BranchgenError
+from branchgen.hierarchy.tree import Branch
+from branchgen.seeds import torch_generator
+
+SCOPE = "transmute"
+
+
+def with_fresh_noise(sampler: TreeSampler, latents: Tensor, source: str, target: str, block: int) -> Tensor:
+    """Noise of the branch point's level, drawn anew: what is smaller than it is lost."""
+    time = sampler.hierarchy.branch_point(source, target).t_start
+    generator = torch_generator(sampler.seed, SCOPE, "noise", source, target, block)
+    sigma = torch.from_numpy(levels_at(sampler.schedule, time)).to(latents)
+    return latents + sigma * noise_like(latents, generator)
+
+
+def by_the_flow(sampler: TreeSampler, latents: Tensor, source: str, target: str, block: int) -> Tensor:
+    """The probability flow of the source's branches, backwards: nothing is drawn, and every cell keeps its place.
+
+    At noise the place of a cell among those of its class is its own as before; two cells of different classes may meet.
+    """
+    del block
+    tree = sampler.hierarchy
+    x = latents
+    for branch in below(sampler, source, target)[::-1]:
+        position = tree.index[branch.name]
+        if branch.t_start == 0:
+            x = sampler.references[position].with_noise(x, sampler.schedule.sigma(0.0, x))
+        x = dpmpp_2m(
+            process_of(sampler, branch, source, torch.Generator()), x, branch_times(branch, sampler.n_steps)[::-1]
+        )
+    return x
+
+
+NOISINGS: dict[str, Callable[[TreeSampler, Tensor, str, str, int], Tensor]] = {
+    "flow": by_the_flow,
+    "fresh": with_fresh_noise,
+}
+
+
+def across(sampler: TreeSampler, source: str, target: str) -> Callable[[Tensor], Tensor]:
+    """How cells of one class become cells of another at the branch point.
+
+    They are of one class, not of the mixture that the shared branch makes: what carries them is the optimal transport
+    between the noised Gaussians of the two classes; nothing, where the hand-over is the identity.
+    """
+    if sampler.handover == "identity":
+        return lambda x: x
+    tree = sampler.hierarchy
+    sigma = levels_at(sampler.schedule, tree.branch_point(source, target).t_start)
+    a, b = (tree.index[tree.path(name)[-1].name] for name in (source, target))
+    return between(sampler.moments, a, b, sigma)
+
+
+def below(sampler: TreeSampler, name: str, other: str) -> list[Branch]:
+    """Branches of a class that it does not share with another, from the branch point to the leaf."""
+    return [branch for branch in sampler.hierarchy.path(name) if other not in branch.classes]
+
+
+def process_of(sampler: TreeSampler, branch: Branch, name: str, generator: torch.Generator) -> Process:
+    """Reverse process of one class in a branch, which it may share with others."""
+    return Process(
+        denoise=denoiser_of_class(sampler, branch, name),
+        schedule=sampler.schedule,
+        generator=generator,
+        reference=sampler.references[sampler.hierarchy.index[branch.name]],
+    )
+
+
+def denoiser_of_class(sampler: TreeSampler, branch: Branch, name: str) -> Denoise:
+    """Denoiser of one class in a branch.
+
+    A shared branch denoises the mixture of its classes, and would let cells of one class run over to the others. What
+    the classes' Gaussians say of the difference, D_c(x) − Σ_k r_k(x) D_k(x) with posterior probabilities r, is added:
+    exact where classes are Gaussian.
+    """
+    denoise, position = sampler.denoiser_of(branch.name), sampler.hierarchy.index[branch.name]
+    if len(branch.classes) == 1:
+        return denoise
+    component = branch.classes.index(name)
+
+    def of_class(x: Tensor, t: float) -> Tensor:
+        sigma = levels_at(sampler.schedule, t)
+        mixture = sampler.moments.mixture(position, sigma)
+        apart = x.double().cpu().numpy()[:, None] - mixture.mean
+        # D_k(x) = x − σ² Σ_k⁻¹ (x − m_k), with Σ_k the noised covariance.
+        pulls = np.einsum("kij,nkj->nki", np.linalg.inv(mixture.covariance), apart) * sigma**2
+        shift = np.einsum("nk,nki->ni", responsibilities(mixture, x), pulls) - pulls[:, component]
+        return denoise(x, t) + torch.from_numpy(shift).to(x)
+
+    return of_class
+
+
+@torch.no_grad()
+def transmute(sampler: TreeSampler, latents: Tensor, source: str, target: str, noising: str) -> Iterator[Tensor]:
+    """Latents (n_cells, d) of cells of the class `source` as cells of the class `target`, in blocks, in their order.
+
+    `noising` is how cells come to the branch point: ``flow`` or ``fresh``. A cell depends on its place in the order,
+    and not on the number of cells. Raises BranchgenError for names that are not two classes of the hierarchy.
+    """
+    tree = sampler.hierarchy
+    for name in (source, target):
+        if name not in tree.classes:
+            raise BranchgenError(f"no class is called {name!r}; there are {', '.join(tree.classes)}")
+    if source == target:
+        raise BranchgenError(f"cells of class {source!r} are what they are to become; name two classes")
+    carry = across(sampler, source, target)
+    for block, first in enumerate(range(0, len(latents), BLOCK)):
+        part = latents[first : first + BLOCK]
+        # Whole blocks, so that what is drawn for a cell does not depend on how many follow.
+        x = torch.cat([part, part[-1:].expand(BLOCK - len(part), -1)])
+        x = carry(NOISINGS[noising](sampler, x, source, target, block))
+        for branch in below(sampler, target, source):
+            generator = torch_generator(sampler.seed, SCOPE, "descend", source, branch.name, block)
+            process = process_of(sampler, branch, target, generator)
+            x = SOLVERS[sampler.solver](process, x, branch_times(branch, sampler.n_steps))
+        # Nothing is handed over on the way: the cells are of the target's class from the branch point on.
+        leaf = sampler.references[tree.index[tree.path(target)[-1].name]]
+        yield leaf.without_noise(x, sampler.schedule.sigma(0.0, x))[: len(part)]
