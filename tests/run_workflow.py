@@ -22,6 +22,7 @@ QUICK: dict[str, Any] = {
     "generate": {"n_cells": 30, "n_steps": 6},
     "baseline": {"n_cells": 30},
     "analyse": {"n_cells": 32},
+    "transmute": {"n_steps": 6},
     "evaluate": {"n_genes": 50, "n_components": 10, "n_umap": 60, "n_seeds": 2},
     "plot": {},
 }
@@ -72,7 +73,8 @@ def jobs(dry_run: subprocess.CompletedProcess[str]) -> dict[str, int]:
 
 def write_config(folder: Path, name: str = "config.yaml", **changes: Any) -> Path:
     """Configuration of the small dataset; a changed section keeps what the change does not name."""
-    config = {"datasets": {"tiny": {"source": "tiny.h5ad", "label_key": "cell_type", "split_key": "donor"}}, **QUICK}
+    tiny = {"source": "tiny.h5ad", "label_key": "cell_type", "split_key": "donor"}
+    config = {"datasets": {"tiny": {**tiny, "transmute": [{"from": "A0", "to": "B3"}]}}, **QUICK}
     for key, value in changes.items():
         config[key] = {**QUICK[key], **value} if isinstance(QUICK.get(key), dict) else value
     path = folder / name

@@ -331,7 +331,11 @@ def test_every_artefact_says_where_it_comes_from(name: str, tiny_run: Path) -> N
     assert record["version"] == __version__
     assert record["format_version"] == FORMAT_VERSION
     assert record["seed"] == 0
-    used = {knob: value for knob, value in SETTINGS[command].items() if knob not in {"device", "label_key", "source", "target"}}
+    used = {
+        knob: value
+        for knob, value in SETTINGS[command].items()
+        if knob not in {"device", "label_key", "source", "target"}
+    }
     expected: dict[str, Any] = {**SECTIONS[command]().to_dict(), **used}
     assert record["settings"] == {**expected, **({"n_cells": "20"} if command == "generate" else {})}
     hashes = {flag: files.file_hash(tiny_run / FILES[flag]) for flag in COMMANDS[command].inputs}

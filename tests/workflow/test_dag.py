@@ -14,7 +14,9 @@ from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
 from branchgen.cli import COMMANDS, build_parser, settings_of
 from branchgen.config import SECTIONS
 
-STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
+WITHOUT = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
+"""Steps of a dataset without pairs to transmute."""
+STEPS = [*WITHOUT, "transmute"]
 COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS]
 RUN = ["prepare", "encode", "derive", "train", "generate", "evaluate"]
 """Steps of one run of the benchmark, without baselines."""
@@ -56,6 +58,7 @@ def test_command_lines_carry_the_configuration(dataset: Path) -> None:
     assert found["prepare"].split_key == "donor"
     assert found["train"].checkpoints == "results/tiny/checkpoints"
     assert found["baseline"].method == "gauss"
+    assert (found["transmute"].source, found["transmute"].target) == ("A0", "B3")
     assert found["evaluate"].baselines == ["gauss=results/tiny/gauss/generated.h5ad"]
 
 
@@ -134,7 +137,7 @@ def test_flat_is_trained_and_sampled_without_a_tree(dataset: Path) -> None:
 def test_embedded_example(tmp_path: Path) -> None:
     (tmp_path / "config").symlink_to(ROOT / "config")
     run = snakemake("--directory", tmp_path, "--dry-run", "--printshellcmds")
-    assert jobs(run) == dict.fromkeys(STEPS, 1)
+    assert jobs(run) == dict.fromkeys(WITHOUT, 1)
     assert commands(run.stdout)["prepare"].source == "scanpy:pbmc68k_reduced"
 
 
@@ -147,7 +150,7 @@ def test_datasets_side_by_side_with_trees_of_their_own(dataset: Path) -> None:
     }
     config = write_config(dataset, "many.yaml", datasets=datasets)
     run = snakemake("--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds")
-    assert jobs(run) == {**dict.fromkeys(STEPS, 3), "fetch": 1}
+    assert jobs(run) == {**dict.fromkeys(WITHOUT, 3), "fetch": 1}
     lines = {
         dataset: re.search(rf"branchgen derive --cells results/{dataset}/.*", run.stdout).group()
         for dataset in datasets

@@ -45,6 +45,8 @@ FILES = [
     "branch_points.h5ad",
     "branch_points.parquet",
     "branch_genes.parquet",
+    "transmuted/A0_to_B3.h5ad",
+    "transmuted/A0_to_B3.parquet",
     "metrics.parquet",
     "verdicts.parquet",
     "genes.parquet",
@@ -54,8 +56,20 @@ FILES = [
     "metrics.html",
     *(f"figures/{figure}.svg" for figure in FIGURES),
 ]
-STEPS = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
-FILES_OF_STEPS = ["gauss/baseline" if step == "baseline_latent" else step for step in STEPS]
+STEPS = [
+    "prepare",
+    "encode",
+    "derive",
+    "train",
+    "generate",
+    "baseline_latent",
+    "analyse",
+    "transmute",
+    "evaluate",
+    "plot",
+]
+FOLDERS = {"baseline_latent": "gauss/baseline", "transmute": "transmuted/A0_to_B3/transmute"}
+FILES_OF_STEPS = [FOLDERS.get(step, step) for step in STEPS]
 """Names of logs and benchmarks."""
 TYPES = ["A0", "A1", "B2", "B3"]
 
@@ -92,6 +106,7 @@ def test_every_file_says_where_it_comes_from(finished: Path) -> None:
         "latents": "encode",
         "generated": "generate",
         "branch_points": "analyse",
+        "transmuted/A0_to_B3": "transmute",
     }.items():
         uns = anndata.read_h5ad(finished / "results" / "tiny" / f"{name}.h5ad").uns
         record = json.loads(uns[keys.PROVENANCE])
@@ -109,8 +124,11 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
     ("changes", "steps"),
     [
         pytest.param({"generate": {"n_cells": 31}}, {"generate", "evaluate", "plot"}, id="generate"),
-        pytest.param({"train": {"n_steps": 61}}, {"train", "generate", "analyse", "evaluate", "plot"}, id="train"),
+        pytest.param(
+            {"train": {"n_steps": 61}}, {"train", "generate", "analyse", "transmute", "evaluate", "plot"}, id="train"
+        ),
         pytest.param({"analyse": {"n_cells": 33}}, {"analyse"}, id="analyse"),
+        pytest.param({"transmute": {"noising": "fresh"}}, {"transmute"}, id="transmute"),
         pytest.param({"evaluate": {"n_genes": 51}}, {"evaluate", "plot"}, id="evaluate"),
         pytest.param({"baseline": {"n_cells": 31}}, {"baseline_latent", "evaluate", "plot"}, id="baseline"),
         pytest.param({"benchmark": {"n_seeds": 9, "baselines": ["scvi"]}}, set(), id="benchmark"),

@@ -46,9 +46,9 @@ rule transmute:
         transmuted="<results>/{dataset}/transmuted/{pair}.h5ad",
         changes="<results>/{dataset}/transmuted/{pair}.parquet",
     log:
-        "<logs>/{dataset}/transmuted/{pair}.log",
+        "<logs>/{dataset}/transmuted/{pair}/transmute.log",
     benchmark:
-        "<benchmarks>/{dataset}/transmuted/{pair}.tsv"
+        "<benchmarks>/{dataset}/transmuted/{pair}/transmute.tsv"
     wildcard_constraints:
         pair="[^/]+",
     conda:
