@@ -185,7 +185,7 @@ def test_the_benchmark_ends_in_a_table_and_a_page(dataset: Path) -> None:
     assert set(table["dataset"]) == {"compared"}
     assert set(table["seed"]) == {3}
     of_metrics = table[table["kind"] != "cost"]
-    assert set(of_metrics["source"]) == {"floor", "train", "nb", "gauss", "flat", "branchgen"}
+    assert set(of_metrics["source"]) == {"floor", "limit", "train", "nb", "gauss", "flat", "branchgen"}
     folder = dataset / "results" / "compared" / "benchmark" / "seed_3"
     hierarchies = {
         name: json.loads((folder / name / "hierarchy.json").read_text())["branches"] for name in (".", "flat")
