@@ -56,13 +56,16 @@ class Fidelity:
         for i in range(len(sets[0])):
             m, s = self._stack([groups[i] for groups in sets])
             divergence = divergence_by_precision(m, s + noise, mean, precision, log_determinant)
-            excesses.append(np.maximum(divergence - self._bias(sets, i, precision @ s), 0))
+            # Only the spread of the cells is estimated: the variance of their posteriors has no error to speak of.
+            known = np.stack([self._moments.known[list(groups[i])].mean(axis=0) for groups in sets])
+            estimated = precision @ (s - known[:, :, None] * np.eye(s.shape[-1]))
+            excesses.append(np.maximum(divergence - self._bias(sets, i, estimated), 0))
         return np.asarray(np.max(excesses, axis=0))
 
     def _bias(self, sets: Sequence[Sequence[Group]], child: int, relative: Array) -> Array:
         """Expected divergence of a child's estimated moments from the pooled ones where the true ones agree.
 
-        To second order in the errors, with R = Σ⁻¹ S the data's share of the noised covariance, shape (n, d, d), and
+        To second order in the errors, with R = Σ⁻¹ S the estimated share of the noised covariance, shape (n, d, d), and
         errors of mean and covariance as large as those of 1/a and 1/b independent cells:
         ½ a tr R + ¼ b ((tr R)² + tr R²).
         """

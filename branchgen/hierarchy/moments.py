@@ -17,18 +17,20 @@ class Moments:
     """Means of shape (n, d) and covariances of shape (n, d, d) of n classes, with how sure they are.
 
     `mean_noise` and `covariance_noise` (n,) are the reciprocals of the numbers of cells behind the estimates; zero
-    where the moments are exact.
+    where the moments are exact. `known` (n, d) is the part of the covariances' diagonals that is not estimated from the
+    spread of cells: the variance of their posteriors.
     """
 
     mean: Array
     covariance: Array
     mean_noise: Array
     covariance_noise: Array
+    known: Array
 
     @classmethod
     def exact(cls, mean: Array, covariance: Array) -> Self:
         """Known moments."""
-        return cls(mean, covariance, np.zeros(len(mean)), np.zeros(len(mean)))
+        return cls(mean, covariance, np.zeros(len(mean)), np.zeros(len(mean)), np.zeros_like(mean))
 
     @classmethod
     def of_classes(
@@ -47,20 +49,22 @@ class Moments:
             have fewer cells than coordinates, and lean on what classes have in common.
         """
         d = latents.shape[1]
-        mean, covariance, n_cells = np.zeros((n_classes, d)), np.zeros((n_classes, d, d)), np.zeros(n_classes)
+        mean, known, n_cells = np.zeros((n_classes, d)), np.zeros((n_classes, d)), np.zeros(n_classes)
+        covariance = np.zeros((n_classes, d, d))
         for code in range(n_classes):
             rows = codes == code
             x = latents[rows]
             n_cells[code] = len(x)
             mean[code] = x.mean(axis=0)
             centred = x - mean[code]
-            covariance[code] = centred.T @ centred / max(len(x) - 1, 1) + np.diag((scale[rows] ** 2).mean(axis=0))
-        common = covariance.mean(axis=0)
+            known[code] = (scale[rows] ** 2).mean(axis=0)
+            covariance[code] = centred.T @ centred / max(len(x) - 1, 1) + np.diag(known[code])
         trust = n_cells / (n_cells + shrinkage)
-        shrunk = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * common
+        shrunk = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * covariance.mean(axis=0)
+        known = trust[:, None] * known + (1 - trust[:, None]) * known.mean(axis=0)
         # The error of a mean is 1/n, but of a handful of cells nobody can say what is error: to part too early costs
         # time, to part too late costs a class its identity. So small classes are corrected less.
-        return cls(mean, shrunk, trust**2 / n_cells, trust**2 / n_cells)
+        return cls(mean, shrunk, trust**2 / n_cells, trust**2 / n_cells, known)
 
     def pooled(self, members: Sequence[int], weights: Array | None = None) -> tuple[Array, Array]:
         """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""

@@ -149,6 +149,25 @@ def test_few_cells_do_not_look_like_a_difference(sizes: tuple[int, ...]) -> None
     assert np.mean(subtracted) == pytest.approx(np.mean(plain), rel=0.2)
 
 
+@pytest.mark.parametrize("n_cells", [20, 60])
+def test_variance_of_posteriors_is_no_error_of_estimation(n_cells: int) -> None:
+    """Classes of few cells, mostly unsure of where they are, part where their exact moments do."""
+    d, apart, scale = 30, 4.0, 0.9
+    spread = np.sqrt(1 - scale**2)
+    codes = np.repeat([0, 1], n_cells)
+    schedule = NoiseSchedule.uniform(0.1, 10.0, d)
+    mean = np.zeros((2, d))
+    mean[1, 0] = apart
+    exact = Moments.exact(mean, np.stack([np.eye(d)] * 2))
+    times = []
+    for seed in range(5):
+        x = mean[codes] + np.random.default_rng(seed).normal(0, spread, (2 * n_cells, d))
+        moments = Moments.of_classes(x, np.full_like(x, scale), codes, 2, float(d))
+        times.append(merge_times(Fidelity(moments, schedule.levels, 0.5), [[(0,), (1,)]])[0])
+    (expected,) = merge_times(Fidelity(exact, schedule.levels, 0.5), [[(0,), (1,)]])
+    assert np.mean(times) == pytest.approx(expected, abs=0.05)
+
+
 def test_every_criterion_falls_with_noise() -> None:
     x, scale, codes = simulate(dict.fromkeys(CLASSES, 100))
     moments = Moments.of_classes(x, scale, codes, len(CLASSES), float(D))
