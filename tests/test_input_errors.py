@@ -113,11 +113,6 @@ WRONG: dict[str, tuple[Change, list[str], list[str]]] = {
         [],
         ["obs['cell_type'] of {source} has 3 missing values in 400 cells; fill them, or remove these cells"],
     ),
-    "one class": (
-        labels(lambda names: np.full(len(names), "T")),
-        [],
-        ["obs['cell_type'] of {source} has the single class 'T'; there must be two or more"],
-    ),
     "reserved class": (labels(lambda names: put(names, "root")), [], ["has a class 'root', which is reserved; rename"]),
     "layer absent": (
         nothing,
@@ -162,7 +157,7 @@ WRONG: dict[str, tuple[Change, list[str], list[str]]] = {
     "classes too small": (
         nothing,
         ["--min-cells-per-class", "1000"],
-        ["{source} has 0 classes of at least 1000 cells; there must be two or more, so lower min_cells_per_class"],
+        ["{source} has no class of at least 1000 cells (removed: ", "); lower min_cells_per_class"],
     ),
     "too few donors": (
         three_donors,

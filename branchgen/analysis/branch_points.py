@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +26,20 @@ Doubles = NDArray[np.float64]
 
 POPULATION = "population"
 """obs: whose cells a population is, the parent's that reach the branch point or a child's that leave it."""
+POINTS = ["branch", "child", "time", "time_low", "time_high", "support", "sigma", "divergence", "classes", "n_train"]
+"""Columns of the table of branch points."""
+GENES = [
+    "branch",
+    "child",
+    "gene",
+    "log2_fold_change",
+    "statistic",
+    "p_value",
+    "q_value",
+    "hybrid",
+    "difference_at_branch_point",
+]
+"""Columns of the table of their genes."""
 _SMALLEST = 1e-9
 """Added to counts per 10⁴, so that fold changes of genes without counts are finite."""
 
@@ -71,8 +85,16 @@ def log_profile(codec: Codec, denoised: Tensor) -> NDArray[np.float32]:
 
 
 def branch_point_cells(sampler: TreeSampler, codec: Codec, n_cells: int) -> AnnData:
-    """All populations as one AnnData, X the log-normalised expectation of their denoised profiles."""
+    """All populations as one AnnData, X the log-normalised expectation of their denoised profiles.
+
+    A tree of one class has no branch point, and so no cells.
+    """
     found = list(populations(sampler, n_cells))
+
+    def stacked(blocks: Iterable[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
+        return np.concatenate([np.zeros((0, width), dtype=np.float32), *blocks])
+
+    n_latent = len(sampler.schedule.sigma_min)
     obs = pd.DataFrame(
         {
             BRANCH: pd.Categorical(np.repeat([p.branch for p in found], n_cells)),
@@ -86,12 +108,12 @@ def branch_point_cells(sampler: TreeSampler, codec: Codec, n_cells: int) -> AnnD
         ],
     )
     cells = AnnData(
-        np.concatenate([log_profile(codec, p.denoised) for p in found]),
+        stacked((log_profile(codec, p.denoised) for p in found), len(codec.genes)),
         obs=obs,
         var=pd.DataFrame(index=list(codec.genes)),
     )
-    cells.obsm[LATENT] = np.concatenate([p.noised.float().cpu().numpy() for p in found])
-    cells.obsm[DENOISED] = np.concatenate([p.denoised.float().cpu().numpy() for p in found])
+    cells.obsm[LATENT] = stacked((p.noised.float().cpu().numpy() for p in found), n_latent)
+    cells.obsm[DENOISED] = stacked((p.denoised.float().cpu().numpy() for p in found), n_latent)
     return cells
 
 
@@ -127,7 +149,7 @@ def branch_point_table(
                     "n_train": sum(class_counts[name] for name in classes),
                 }
             )
-    return pd.DataFrame(rows).astype({"support": float})
+    return pd.DataFrame(rows, columns=POINTS).astype({"support": float})
 
 
 def branch_gene_table(sampler: TreeSampler, branch_points: AnnData, cells: AnnData) -> pd.DataFrame:
@@ -165,7 +187,7 @@ def branch_gene_table(sampler: TreeSampler, branch_points: AnnData, cells: AnnDa
                     }
                 )
             )
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=GENES)
 
 
 def compare(inside: sparse.csr_matrix, beside: sparse.csr_matrix) -> dict[str, Doubles]:

@@ -131,14 +131,12 @@ def column(cells: AnnData, key: str, source: str) -> pd.Series[Any]:
 def class_labels(cells: AnnData, key: str, source: str) -> NDArray[np.object_]:
     """Class of every cell as text, shape (n_cells,); numbers and truth values are written out.
 
-    BranchgenError for a column that is absent, that has missing values or a single class, or for a name that cannot
+    BranchgenError for a column that is absent, that has missing values, or for a name that cannot
     be the name of a branch and stand in one line of a table.
     """
     labels = column(cells, key, source).astype(str).to_numpy(dtype=object)
     classes = np.unique(labels)
     where = f"obs[{key!r}] of {source}"
-    if len(classes) < 2:
-        raise BranchgenError(f"{where} has the single class {classes[0]!r}; there must be two or more")
     for name in classes:
         if name in RESERVED:
             raise BranchgenError(f"{where} has a class {name!r}, which is reserved; rename it")
@@ -216,11 +214,11 @@ def _classes(
 ) -> tuple[list[str], NDArray[np.int64]]:
     """Names of the classes, sorted, and the class of every cell as a number."""
     names, codes = np.unique(labels.astype(str), return_inverse=True)
-    if len(names) < 2:
-        removed = ", ".join(f"{name} ({size})" for name, size in small.items()) or "none"
+    if not len(names):
+        removed = ", ".join(f"{name} ({size})" for name, size in small.items())
         raise BranchgenError(
-            f"{source} has {len(names)} classes of at least {settings.min_cells_per_class} cells; there must be two or "
-            f"more, so lower min_cells_per_class (removed: {removed})"
+            f"{source} has no class of at least {settings.min_cells_per_class} cells (removed: {removed}); "
+            "lower min_cells_per_class"
         )
     return [str(name) for name in names], codes
 

@@ -218,6 +218,8 @@ def divergence_over_time(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
     """Measure of the criterion for every pair of classes: codes a and b (n_pairs,), values (n_times, n_pairs)."""
     a, b = np.triu_indices(n_classes, 1)
+    if not len(a):
+        return a, b, np.zeros((len(times), 0))
     pairs = [((int(i),), (int(j),)) for i, j in zip(a, b, strict=True)]
     values = np.stack([criterion.excess(pairs, np.full(len(pairs), time)) for time in times])
     return a, b, values

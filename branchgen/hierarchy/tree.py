@@ -107,7 +107,8 @@ class Hierarchy:
         """Hierarchy of a tree with times; branches shorter than `min_span` are merged into their parents.
 
         The branch of a clade runs from the clade's own time up to its parent's. Near-equal times so make a branch
-        point with more than two children. Names come from the clades; unnamed inner ones are numbered.
+        point with more than two children. Names come from the clades; unnamed inner ones are numbered. A single class
+        has a single branch, of its own name.
         """
         branches: list[Branch] = []
         taken = {ROOT, *root.classes}
@@ -125,7 +126,7 @@ class Hierarchy:
             for child in _children_beyond(clade, t_start - min_span):
                 grow(child, t_start, name_of(child))
 
-        grow(root, HORIZON, ROOT)
+        grow(root, HORIZON, ROOT if root.children else name_of(root))
         return cls(tuple(branches))
 
     @cached_property

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 import torch
 from run_workflow import QUICK, ROOT, command, environment, jobs, snakemake, write_config
+from simulate import simulate_cells
 
 import branchgen
 from branchgen.cells import keys
@@ -118,6 +119,24 @@ def test_a_second_run_does_nothing(finished: Path) -> None:
     run = snakemake("--directory", finished, "--configfile", finished / "config.yaml")
     assert run.returncode == 0
     assert "Nothing to be done" in run.stdout
+
+
+def test_one_class_is_enough(tmp_path: Path) -> None:
+    """Cells without labels are cells of one class: nothing branches, and everything else is as ever."""
+    cells = simulate_cells()
+    cells.obs["cell_type"] = "cell"
+    cells.write_h5ad(tmp_path / "tiny.h5ad")
+    alone = {"datasets": {"tiny": {"source": "tiny.h5ad", "label_key": "cell_type"}}}
+    run = snakemake("--directory", tmp_path, "--configfile", write_config(tmp_path, **alone), "--show-failed-logs")
+    assert run.returncode == 0, run.stdout
+    results = tmp_path / "results" / "tiny"
+    assert anndata.read_h5ad(results / "generated.h5ad").obs[keys.CELL_TYPE].value_counts().to_dict() == {"cell": 30}
+    assert [branch["name"] for branch in json.loads((results / "hierarchy.json").read_text())["branches"]] == ["cell"]
+    metrics = pd.read_parquet(results / "metrics.parquet")
+    assert {"c2st_auc", "forest_auc", "mmd_squared", "recall", "nearer_train"} <= set(metrics["metric"])
+    assert "lfc_slope" not in set(metrics["metric"])
+    for figure in FIGURES:
+        assert (results / "figures" / f"{figure}.svg").stat().st_size > 1000
 
 
 @pytest.mark.parametrize(
