@@ -5,9 +5,7 @@ Scores are out of fold, so that a classifier is judged by cells that it has not 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +19,6 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.parallel import Parallel, delayed
-from threadpoolctl import ThreadpoolController
 
 Floats = NDArray[np.floating[Any]]
 MakeClassifier = Callable[[np.random.Generator], Any]
@@ -106,43 +102,19 @@ def tell_apart(make: MakeClassifier, a: Floats, b: Floats, rng: np.random.Genera
     classifier = make(rng)
     splitter = StratifiedKFold(N_FOLDS, shuffle=True, random_state=_state(rng))
     folds = [test for _, test in splitter.split(features, second)]
-    # Trees grow without the lock of the interpreter, and so fold beside fold; all else is quickest alone.
-    trees = isinstance(classifier, HistGradientBoostingClassifier | RandomForestClassifier)
-    models = Parallel(n_jobs=-1 if trees else 1, backend="threading")(
-        delayed(_fit)(classifier, features, second, fold) for fold in folds
-    )
+    models = []
     scores = np.empty(len(features))
-    for model, fold in zip(models, folds, strict=True):
-        scores[fold] = _score(model, features[fold])
+    for fold in folds:
+        seen = np.ones(len(features), dtype=bool)
+        seen[fold] = False
+        models.append(clone(classifier).fit(features[seen], second[seen]))
+        scores[fold] = _score(models[-1], features[fold])
     return HeldOut(features=features, second=second, scores=scores, models=models, folds=folds)
 
 
-def _fit(classifier: Any, features: Floats, second: NDArray[np.bool_], fold: NDArray[np.int64]) -> Any:
-    seen = np.ones(len(second), dtype=bool)
-    seen[fold] = False
-    with _one_thread():
-        return clone(classifier).fit(features[seen], second[seen])
-
-
 def _score(model: Any, features: Floats) -> Floats:
-    with _one_thread():
-        scores: Floats = model.predict_proba(features)[:, 1]
+    scores: Floats = model.predict_proba(features)[:, 1]
     return scores
-
-
-def _one_thread() -> AbstractContextManager[object]:
-    """Limit of this thread to itself.
-
-    Threads of one model wait for each other at every node: on busy cores, several are many times slower than one.
-    """
-    limit: AbstractContextManager[object] = _controller().limit(limits=1)
-    return limit
-
-
-@functools.cache
-def _controller() -> Any:
-    """Handle of the thread pools of all loaded libraries; finding them takes longer than a small model."""
-    return ThreadpoolController()
 
 
 def _largest_gaps(features: Floats, second: NDArray[np.bool_]) -> Floats:

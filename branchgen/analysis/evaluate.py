@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from branchgen.analysis.baselines import draw_types
 from branchgen.analysis.classifiers import (
     N_FOLDS,
     HeldOut,
@@ -19,7 +21,6 @@ from branchgen.analysis.classifiers import (
     tell_apart,
 )
 from branchgen.analysis.correlation import correlated_genes
-from branchgen.analysis.limit import relative_errors, with_errors
 from branchgen.analysis.memorisation import Memory
 from branchgen.analysis.metrics import (
     MAX_GROUP_CELLS,
@@ -33,7 +34,9 @@ from branchgen.analysis.metrics import (
     pooled_metrics,
     type_metrics,
 )
-from branchgen.analysis.samples import ALL, FLOOR, LIMIT, NB, OWN, REAL, TEST, TRAIN, Cells, Study, matched
+from branchgen.analysis.pairs import pair_of, sources_of
+from branchgen.analysis.samples import ALL, FLOOR, LIMIT, REAL, TEST, TRAIN, Study
+from branchgen.analysis.threads import side_by_side
 from branchgen.analysis.verdicts import VARIANCE, important_genes, verdict_table
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
@@ -64,15 +67,20 @@ class Runs:
             if np.isfinite(value)
         ]
 
+    @classmethod
+    def joined(cls, parts: Iterable[Runs]) -> Runs:
+        """All that several comparisons found; the genes of a classifier are those of the first that has some."""
+        whole = cls()
+        for part in parts:
+            whole.rows += part.rows
+            whole.n_cells |= part.n_cells
+            whole.genes |= part.genes
+        return whole
+
     def table(self) -> pd.DataFrame:
         """One row per repeat, source, kind, group and metric."""
         columns = ["repeat", "source", "kind", "group", "metric", "value", "n_cells"]
         return pd.DataFrame(self.rows, columns=columns)
-
-
-def sources_of(study: Study) -> tuple[str, ...]:
-    """Everything that is compared with test, from the floor to the generated cells."""
-    return (FLOOR, LIMIT, TRAIN, NB, *study.baselines, OWN)
 
 
 def evaluate(
@@ -95,55 +103,52 @@ def evaluate(
     test = study.splits[TEST]
     types = tuple(test.n_per_type())
     genes_of = correlated_genes(study.splits["ref"], study.reference, types)
-    runs = Runs()
     memory = Memory(study.splits["train"], study.splits["holdout"], study.reference, seed)
-    for repeat in range(settings.n_seeds):
-        for source in sources_of(study):
-            real, other = pair_of(study, source, seed, repeat)
-            log.info("repeat %d: comparing %s with test, %d of %d cells", repeat + 1, source, len(real), len(test))
-            rng = partial(numpy_rng, seed, "evaluate", source, repeat)
-            a, b = View.of(real, study.reference), View.of(other, study.reference)
-            of_types = type_metrics(a, b, genes_of, study.reference.bandwidth, settings.max_cells)
-            values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
-            values |= means_over_types(of_types, real.n_per_type())
-            if source != LIMIT:
-                # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-                remembered, of_each = memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
-                values |= remembered
-                for name, of_type in of_each.items():
-                    of_types.setdefault(name, {}).update(of_type)
-            runs.add(repeat, source, ALL, ALL, values, len(real))
-            for name, of_type in of_types.items():
-                runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])
-            _classify(runs, repeat, source, study, (a, b), settings, rng)
-            if source not in {LIMIT, TRAIN}:
-                _compare_branches(runs, repeat, source, study, hierarchy, (a, b), rng)
+
+    def compared(run: tuple[int, str]) -> Runs:
+        return _compare(study, hierarchy, settings, seed, genes_of, memory, *run)
+
+    each = side_by_side(compared, product(range(settings.n_seeds), sources_of(study)))
+    runs = Runs.joined(each)
     table = runs.table()
     judged = tuple(name for name in sources_of(study) if name not in REAL)
     return summary(table, settings.n_seeds), verdict_table(table, judged, (*types, ALL), runs.n_cells, runs.genes)
 
 
-def pair_of(study: Study, source: str, seed: int, repeat: int) -> tuple[Cells, Cells]:
-    """Matched test cells and cells of a source, those of one repeat.
-
-    Raises BranchgenError where they have no type in common.
-    """
-    test, train = study.splits[TEST], study.splits["train"]
-    if source == NB:
-        n_test = test.n_per_type()
-        rngs = {name: numpy_rng(seed, "evaluate", NB, repeat, name) for name in n_test}
-        counts, types = draw_types(train.counts, train.types, n_test, rngs)
-        other = Cells(counts=counts, types=types)
-    elif source == LIMIT:
-        holdout, errors = study.splits["holdout"], relative_errors(train.counts, train.types)
-        rng = numpy_rng(seed, "evaluate", LIMIT, repeat)
-        other = Cells(counts=with_errors(holdout.counts, errors, rng), types=holdout.types)
-    else:
-        other = {FLOOR: study.splits["holdout"], TRAIN: train, **study.made}[source]
-    real, other = matched(test, other, seed, source, repeat)
-    if not len(real):
-        raise BranchgenError(f"{_who(source)} and the test cells have no type in common; give both every type")
-    return real, other
+def _compare(
+    study: Study,
+    hierarchy: Hierarchy,
+    settings: EvaluateSettings,
+    seed: int,
+    genes_of: dict[str, NDArray[np.int64]],
+    memory: Memory,
+    repeat: int,
+    source: str,
+) -> Runs:
+    """One source against test, once."""
+    runs = Runs()
+    real, other = pair_of(study, source, seed, repeat)
+    log.info(
+        "repeat %d: comparing %s with test, %d of %d cells", repeat + 1, source, len(real), len(study.splits[TEST])
+    )
+    rng = partial(numpy_rng, seed, "evaluate", source, repeat)
+    a, b = View.of(real, study.reference), View.of(other, study.reference)
+    of_types = type_metrics(a, b, genes_of, study.reference.bandwidth, settings.max_cells)
+    values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
+    values |= means_over_types(of_types, real.n_per_type())
+    if source != LIMIT:
+        # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
+        remembered, of_each = memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
+        values |= remembered
+        for name, of_type in of_each.items():
+            of_types.setdefault(name, {}).update(of_type)
+    runs.add(repeat, source, ALL, ALL, values, len(real))
+    for name, of_type in of_types.items():
+        runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])
+    _classify(runs, repeat, source, study, (a, b), settings, rng)
+    if source not in {LIMIT, TRAIN}:
+        _compare_branches(runs, repeat, source, study, hierarchy, (a, b), rng)
+    return runs
 
 
 def summary(runs: pd.DataFrame, n_seeds: int) -> pd.DataFrame:
@@ -227,13 +232,3 @@ def _compare_branches(
 def _told_apart(classifier: MakeClassifier, views: tuple[View, View], rng: np.random.Generator) -> HeldOut:
     a, b = (view.genes() for view in views)
     return tell_apart(classifier, a, b, rng)
-
-
-def _who(source: str) -> str:
-    known = {
-        FLOOR: "the holdout cells",
-        TRAIN: "the training cells",
-        NB: "the training cells",
-        OWN: "the generated cells",
-    }
-    return known.get(source, f"the cells of the baseline {source!r}")

@@ -32,7 +32,9 @@ class CountErrors:
 def normalised(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     """Counts scaled to a total of 10⁴ per cell, float64; empty cells stay empty."""
     totals = np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(TARGET_TOTAL / np.maximum(totals, 1)) @ counts.astype(np.float64))
+    values = counts.astype(np.float64)
+    values.data *= np.repeat(TARGET_TOTAL / np.maximum(totals, 1), np.diff(counts.indptr))
+    return values
 
 
 def count_errors(real: sparse.csr_matrix, generated: sparse.csr_matrix) -> CountErrors:

@@ -11,9 +11,9 @@ import numpy as np
 import pandas as pd
 
 from branchgen.analysis.correlation import correlated_genes, correlation_table, correlations
-from branchgen.analysis.evaluate import pair_of, sources_of
 from branchgen.analysis.expression import Doubles, gene_moments, slope
 from branchgen.analysis.metrics import MIN_CELLS_OF_GENES, MIN_CELLS_PER_TYPE, large_types
+from branchgen.analysis.pairs import pair_of, sources_of
 from branchgen.analysis.samples import ALL, LIMIT, TEST, TRAIN, Cells, Study
 from branchgen.hierarchy.tree import Hierarchy
 

@@ -99,7 +99,8 @@ class View:
     @classmethod
     def of(cls, cells: Cells, reference: Reference) -> View:
         """All that the metrics look at."""
-        return cls(cells=cells, scores=reference.project(cells.counts), expression=reference.expression(cells.counts))
+        scores, expression = reference.transform(cells.counts)
+        return cls(cells=cells, scores=scores, expression=expression)
 
     def __len__(self) -> int:
         return len(self.cells)

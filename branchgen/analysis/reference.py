@@ -35,9 +35,17 @@ class Reference:
         """log1p of the normalised counts of the variable genes, shape (n_cells, n_variable)."""
         return normalised(counts)[:, self.variable].log1p()
 
+    def transform(self, counts: sparse.csr_matrix) -> tuple[Doubles, sparse.csr_matrix]:
+        """Principal components and expression of the same cells, as `project` and `expression` give them."""
+        logs = normalised(counts).log1p()
+        return self._scores(logs), logs[:, self.variable]
+
     def project(self, counts: sparse.csr_matrix) -> Doubles:
         """Principal components of cells, shape (n_cells, n_components); no gene is made dense."""
-        scores: Doubles = normalised(counts).log1p() @ self.components - self.offset
+        return self._scores(normalised(counts).log1p())
+
+    def _scores(self, logs: sparse.csr_matrix) -> Doubles:
+        scores: Doubles = logs @ self.components - self.offset
         return scores
 
 

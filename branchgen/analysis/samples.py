@@ -140,6 +140,12 @@ def matched(a: Cells, b: Cells, seed: int, *name: str | int) -> tuple[Cells, Cel
 
     Row i of both is of the same type. The generators are named after `name`.
     """
+    rows_a, rows_b = matched_rows(a, b, seed, *name)
+    return a.take(rows_a), b.take(rows_b)
+
+
+def matched_rows(a: Cells, b: Cells, seed: int, *name: str | int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of the cells that `matched` takes."""
     n_a, n_b = a.n_per_type(), b.n_per_type()
     rows_a: list[NDArray[np.int64]] = [_NONE]
     rows_b: list[NDArray[np.int64]] = [_NONE]
@@ -149,7 +155,7 @@ def matched(a: Cells, b: Cells, seed: int, *name: str | int) -> tuple[Cells, Cel
             found = np.flatnonzero(cells.types == type_)
             rng = numpy_rng(seed, "match", *name, side, type_)
             rows.append(found if len(found) == n_kept else np.sort(rng.choice(found, n_kept, replace=False)))
-    return a.take(np.concatenate(rows_a)), b.take(np.concatenate(rows_b))
+    return np.concatenate(rows_a), np.concatenate(rows_b)
 
 
 _NONE = np.array([], dtype=np.int64)

@@ -8,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from threadpoolctl import threadpool_limits
 
 from branchgen.analysis.two_sample import Floats
 
@@ -19,6 +18,5 @@ def transfer_f1(cells: Floats, types: NDArray[np.str_], test: Floats, test_types
     Rows are cells, columns principal components; at least two types, the same on both sides.
     """
     model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500, tol=1e-3))
-    with threadpool_limits(1):
-        predicted = model.fit(cells, types).predict(test)
+    predicted = model.fit(cells, types).predict(test)
     return float(f1_score(test_types, predicted, average="macro"))
