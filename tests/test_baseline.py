@@ -98,7 +98,7 @@ def test_same_seed_same_cells_whatever_else_is_asked_for(tiny_run: Path, tmp_pat
 @pytest.mark.parametrize(
     ("more", "part"),
     [
-        (["--n-cells=-1"], "n_cells is '-1'; it must be a number, the word train, or a table of class to number"),
+        (["--n-cells=-1"], "n_cells asks for -1 cells of 'A0'; a number of cells is at least 0"),
         (["--n-cells=many"], "n_cells is 'many'; it must be a number"),
         (["--n-cells=true"], "n_cells is 'true'; it must be a number"),
         (['--n-cells={"C": 1}'], "n_cells asks for class 'C', but there are A0, A1, B2, B3"),

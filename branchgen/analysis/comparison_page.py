@@ -11,12 +11,12 @@ from branchgen import __version__
 from branchgen.analysis.comparison import AND, BRANCH, COST, Run, compare, statistics
 from branchgen.analysis.html_tables import STYLE, Cell, figures, mark, plural, table, text
 from branchgen.analysis.metrics import METRICS, SCALES
-from branchgen.analysis.samples import FLOOR, LIMIT, OWN
+from branchgen.analysis.samples import CODEC, FLOOR, LIMIT, OWN
 from branchgen.analysis.targets import EVALUATIONS, TARGETS, Outcome, Statistic, outcomes
 from branchgen.analysis.verdicts import DISTINGUISHABLE
 from branchgen.analysis.verdicts_table import verdicts_table
 
-ORDER = (FLOOR, LIMIT, OWN, "flat", "gauss", "scvi", "nb", "codec", "train")
+ORDER = (FLOOR, LIMIT, OWN, "flat", "gauss", "scvi", "nb", CODEC, "train")
 """Sources from left to right; others follow."""
 MEANINGS = {
     FLOOR: "held-out real cells against other held-out real cells: as good as it gets",
@@ -27,7 +27,7 @@ MEANINGS = {
     "gauss": "a Gaussian per type in the latent space of the same codec",
     "scvi": "a mixture of Gaussians per type in the latent space of scVI",
     "nb": "a negative binomial per type and gene",
-    "codec": "the training cells through the codec and back: what its latent space allows at best",
+    CODEC: "the training cells through the codec and back: what its latent space allows at best",
     "train": "the training cells themselves: a memoriser",
 }
 N_NAMED = 4

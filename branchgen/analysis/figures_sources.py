@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from matplotlib.lines import Line2D
 
 from branchgen.analysis.figures import DARK
-from branchgen.analysis.samples import FLOOR, LIMIT, NB, OWN, TRAIN
+from branchgen.analysis.samples import CODEC, FLOOR, LIMIT, NB, OWN, TRAIN
 
 COLOURS = {
     OWN: "#d95f02",
     "flat": "#00897b",
     "gauss": "#8e44ad",
     "scvi": "#b8860b",
-    "codec": "#c2185b",
+    CODEC: "#c2185b",
     NB: "#1b6ca8",
     TRAIN: "#7a9a01",
     LIMIT: "#5f5f5f",
@@ -29,14 +29,14 @@ LABELS = {
     "gauss": "Gaussian per type",
     "flat": "branchgen without a tree",
     "scvi": "scVI",
-    "codec": "codec alone",
+    CODEC: "codec alone",
 }
 
 
 def in_order(present: Iterable[str]) -> list[str]:
     """Sources but for the floor: the generated cells first, then the baselines, and what is no generator last."""
     names = set(present) - {FLOOR}
-    last = (NB, "codec", TRAIN, LIMIT)
+    last = (NB, CODEC, TRAIN, LIMIT)
     own = [name for name in COLOURS if name in names and name not in last]
     return [*own, *sorted(names - set(COLOURS)), *(name for name in last if name in names)]
 

@@ -12,7 +12,7 @@ from branchgen.analysis.comparison_page import MEANINGS
 from branchgen.analysis.figures_sources import in_order
 from branchgen.analysis.html_tables import STYLE, Cell, figures, table, text
 from branchgen.analysis.metrics import METRICS, SCALES
-from branchgen.analysis.samples import ALL, FLOOR, OWN, REAL
+from branchgen.analysis.samples import ALL, CODEC, FLOOR, OWN, REAL
 from branchgen.analysis.targets import Statistic
 from branchgen.analysis.verdicts_table import verdicts_table
 from branchgen.hierarchy.tree import Hierarchy
@@ -126,7 +126,7 @@ def _nearest(values: dict[str, float], decimals: int) -> set[str]:
     distances = {
         name: abs(round(value, decimals) - round(floor, decimals))
         for name, value in values.items()
-        if floor is not None and name not in {*REAL, "codec"}
+        if floor is not None and name not in {*REAL, CODEC}
     }
     best = min(distances.values(), default=np.inf)
     near = {name for name, distance in distances.items() if np.isclose(distance, best, rtol=0, atol=1e-12)}

@@ -22,6 +22,8 @@ SOURCES = (FLOOR, LIMIT, TRAIN, NB, OWN)
 and the generated cells."""
 REAL = (FLOOR, LIMIT, TRAIN)
 """Sources of real cells: yardsticks, no generators."""
+CODEC = "codec"
+"""The baseline of training cells through the codec and back: a yardstick, too."""
 TEST = "test"
 """The split that every source is compared with."""
 ALL = "all"

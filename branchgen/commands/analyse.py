@@ -7,13 +7,12 @@ import logging
 
 from branchgen import files
 from branchgen.analysis.branch_points import branch_gene_table, branch_point_cells, branch_point_table
-from branchgen.cells.codec import Codec
-from branchgen.cells.keys import CELL_TYPE, COUNTS, PROVENANCE, SPLIT, require
+from branchgen.cells.keys import CELL_TYPE, COUNTS, PROVENANCE, SPLIT
 from branchgen.config import AnalyseSettings
 from branchgen.device import choose_device, describe
-from branchgen.diffusion.checkpoint import Model, require_same_codec
 from branchgen.errors import BranchgenError
 from branchgen.provenance import provenance
+from branchgen.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -21,25 +20,19 @@ log = logging.getLogger(__name__)
 def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     """Sample the populations at the branch points, and compare the children in model and data."""
     device = choose_device(arguments.device)
-    model = Model.from_state(files.read_state(arguments.model, "model"))
-    codec_state = files.read_state(arguments.codec, "codec")
-    require_same_codec(model.codec, codec_state["hash"], str(arguments.model), str(arguments.codec))
-    cells = files.read_artefact(arguments.cells, "prepare")
-    require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
-    if tuple(map(str, cells.var_names)) != model.genes:
-        raise BranchgenError(f"{arguments.cells} has other genes than {arguments.model}; train on these cells")
+    trained = Trained.read(arguments.model, arguments.codec, device)
+    model = trained.model
+    cells = trained.cells(arguments.cells, obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
     if set(cells.obs[CELL_TYPE][cells.obs[SPLIT] == "train"]) != set(model.hierarchy.classes):
         raise BranchgenError(f"{arguments.cells} has other classes than {arguments.model}; train on these cells")
     log.info("running on %s", describe(device))
-    sampler = model.sampler(
-        device, solver="dpmpp_2m", n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
-    )
-    branch_points = branch_point_cells(sampler, Codec.from_state(codec_state).to(device), settings.n_cells)
+    sampler = trained.sampler(n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed)
+    branch_points = branch_point_cells(sampler, trained.codec, settings.n_cells)
     branch_points.uns[PROVENANCE] = provenance(
         "analyse",
         settings.to_dict(),
         arguments.seed,
-        {"model": files.file_hash(arguments.model), "cells": files.file_hash(arguments.cells)},
+        {**trained.inputs, "cells": files.file_hash(arguments.cells)},
     )
     table = branch_point_table(sampler, model.support, model.class_counts)
     genes = branch_gene_table(sampler, branch_points, cells)

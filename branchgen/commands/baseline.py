@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from branchgen.cells.keys import (
     SPLIT,
     require,
 )
+from branchgen.cells.numbers import requested_numbers
 from branchgen.config import BaselineSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.checkpoint import require_same_codec
@@ -168,7 +168,10 @@ def run(arguments: argparse.Namespace, settings: BaselineSettings) -> None:
             raise BranchgenError(f"the method {arguments.method} needs --{name}")
     log.info("running on %s", describe(device))
     method = METHODS[arguments.method](arguments, settings, device)
-    numbers = requested(settings.n_cells, method.training.class_counts)
+    numbers = requested_numbers(settings.n_cells, method.training.class_counts)
+    for name in numbers:
+        if name not in method.training.classes:
+            raise BranchgenError(f"n_cells asks for class {name!r}, but there are {', '.join(method.training.classes)}")
     record = provenance(
         "baseline", settings.to_dict(), arguments.seed, method.inputs, method=arguments.method, n_cells=numbers
     )
@@ -188,28 +191,6 @@ def run(arguments: argparse.Namespace, settings: BaselineSettings) -> None:
         obs = pd.concat(tables).assign(**{CELL_TYPE: lambda obs: pd.Categorical(obs[CELL_TYPE])})
         output.finish(obs, {LATENT: np.concatenate(latents)}, {PROVENANCE: record})
     log.info("%s: %d cells of %d classes", arguments.method, len(obs), len(numbers))
-
-
-def requested(text: str, class_counts: Mapping[str, int]) -> dict[str, int]:
-    """Table of class to number that a text stands for: a number, ``train`` or a JSON object."""
-    if text == "train":
-        return dict(class_counts)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    numbers = value if isinstance(value, Mapping) else dict.fromkeys(class_counts, value)
-    if not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers.values()):
-        example = json.dumps({next(iter(class_counts)): 100})
-        raise BranchgenError(
-            f"n_cells is {text!r}; it must be a number, the word train, or a table of class to number such as {example}"
-        )
-    for name in numbers:
-        if name not in class_counts:
-            raise BranchgenError(f"n_cells asks for class {name!r}, but there are {', '.join(class_counts)}")
-    if not sum(numbers.values()):
-        raise BranchgenError("n_cells asks for no cell at all; ask for at least one")
-    return dict(numbers)
 
 
 def blocks(method: Latent | Scvi, numbers: Mapping[str, int], seed: int) -> Iterator[tuple[str, int, Drawn]]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -15,15 +13,15 @@ from torch import Tensor
 from branchgen import files
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import ANCESTOR, CELL_TYPE, LATENT, LIBRARY_SIZE, PROVENANCE
+from branchgen.cells.numbers import requested_numbers
 from branchgen.config import GenerateSettings
 from branchgen.device import choose_device, describe
-from branchgen.diffusion.checkpoint import Model, require_same_codec
 from branchgen.diffusion.sample import BLOCK, allocate, n_evaluations, sample_blocks
-from branchgen.errors import BranchgenError
 from branchgen.growing import GrowingH5ad
 from branchgen.progress import Progress
 from branchgen.provenance import provenance
 from branchgen.seeds import numpy_rng
+from branchgen.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +29,13 @@ log = logging.getLogger(__name__)
 def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     """Sample the wanted cells and write them as they come."""
     device = choose_device(arguments.device)
-    model = Model.from_state(files.read_state(arguments.model, "model"))
-    codec_state = files.read_state(arguments.codec, "codec")
-    require_same_codec(model.codec, codec_state["hash"], str(arguments.model), str(arguments.codec))
-    codec = Codec.from_state(codec_state).to(device)
-    numbers = allocate(requested(settings.n_cells, model), model.hierarchy, model.class_counts)
+    trained = Trained.read(arguments.model, arguments.codec, device)
+    model, codec = trained.model, trained.codec
+    numbers = allocate(requested_numbers(settings.n_cells, model.class_counts), model.hierarchy, model.class_counts)
     total = sum(numbers.values())
-    if not total:
-        raise BranchgenError("n_cells asks for no cell at all; ask for at least one")
     log.info("running on %s", describe(device))
-    sampler = model.sampler(
-        device, solver=settings.solver, n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
+    sampler = trained.sampler(
+        solver=settings.solver, n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
     )
     shared, alone = n_evaluations(sampler, numbers)
     batch = Batch(codec, arguments.seed, settings.batch_size)
@@ -64,7 +58,7 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
                     "generate",
                     settings.to_dict(),
                     arguments.seed,
-                    {"model": files.file_hash(arguments.model), "codec": model.codec},
+                    trained.inputs,
                     n_cells=numbers,
                     network_evaluations={"with the tree": shared, "without": alone},
                 )
@@ -77,24 +71,6 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
         shared,
         alone,
         shared / alone,
-    )
-
-
-def requested(text: str, model: Model) -> dict[str, int]:
-    """Table of class or branch to number that a text stands for: a number, ``train`` or a JSON object."""
-    if text == "train":
-        return dict(model.class_counts)
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = None
-    if isinstance(value, int) and not isinstance(value, bool):
-        return dict.fromkeys(model.hierarchy.classes, value)
-    if isinstance(value, Mapping) and all(isinstance(n, int) and not isinstance(n, bool) for n in value.values()):
-        return dict(value)
-    raise BranchgenError(
-        f"n_cells is {text!r}; it must be a number, the word train, or a table of class to number such as "
-        '{"' + model.hierarchy.classes[0] + '": 100}'
     )
 
 

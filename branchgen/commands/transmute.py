@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,16 +24,15 @@ from branchgen.cells.keys import (
     PROVENANCE,
     SOURCE_CELL,
     SOURCE_TYPE,
-    require,
 )
 from branchgen.config import TransmuteSettings
 from branchgen.device import choose_device, describe
-from branchgen.diffusion.checkpoint import Model, require_same_codec
-from branchgen.diffusion.transmute import transmute
+from branchgen.diffusion.transmute import require_two_classes, transmute
 from branchgen.errors import BranchgenError
 from branchgen.progress import Progress
 from branchgen.provenance import provenance
 from branchgen.seeds import numpy_rng
+from branchgen.trained import Trained
 
 log = logging.getLogger(__name__)
 
@@ -40,20 +40,13 @@ log = logging.getLogger(__name__)
 def run(arguments: argparse.Namespace, settings: TransmuteSettings) -> None:
     """Encode the cells of the source class, take them to the target class, and decode them at their library sizes."""
     device = choose_device(arguments.device)
-    model = Model.from_state(files.read_state(arguments.model, "model"))
-    codec_state = files.read_state(arguments.codec, "codec")
-    require_same_codec(model.codec, codec_state["hash"], str(arguments.model), str(arguments.codec))
-    cells = files.read_artefact(arguments.cells, "prepare")
-    require(cells, str(arguments.cells), obs=(CELL_TYPE,), layers=(COUNTS,))
-    if tuple(map(str, cells.var_names)) != model.genes:
-        raise BranchgenError(f"{arguments.cells} has other genes than {arguments.model}; train on these cells")
-    sampler = model.sampler(
-        device, solver="dpmpp_2m", n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
-    )
-    names = arguments.source, arguments.target
-    source, target = (of_class(cells, name, model, str(arguments.cells)) for name in names)
+    trained = Trained.read(arguments.model, arguments.codec, device)
+    codec = trained.codec
+    cells = trained.cells(arguments.cells, obs=(CELL_TYPE,), layers=(COUNTS,))
+    sampler = trained.sampler(n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed)
+    require_two_classes(sampler.hierarchy, arguments.source, arguments.target)
+    source, target = (of_class(cells, name, arguments.cells) for name in (arguments.source, arguments.target))
     log.info("running on %s", describe(device))
-    codec = Codec.from_state(codec_state).to(device)
     counts = sparse.csr_matrix(source.layers[COUNTS])
     before = posterior_sample(codec, counts, arguments.seed, arguments.source)
     latents: list[np.ndarray[Any, np.dtype[np.float32]]] = []
@@ -75,7 +68,7 @@ def run(arguments: argparse.Namespace, settings: TransmuteSettings) -> None:
         "transmute",
         settings.to_dict(),
         arguments.seed,
-        {"model": files.file_hash(arguments.model), "cells": files.file_hash(arguments.cells), "codec": model.codec},
+        {**trained.inputs, "cells": files.file_hash(arguments.cells)},
         source=arguments.source,
         target=arguments.target,
     )
@@ -93,10 +86,8 @@ def run(arguments: argparse.Namespace, settings: TransmuteSettings) -> None:
     )
 
 
-def of_class(cells: AnnData, name: str, model: Model, path: str) -> AnnData:
-    """The cells of one class; BranchgenError where the model or the file has none."""
-    if name not in model.hierarchy.classes:
-        raise BranchgenError(f"no class is called {name!r}; there are {', '.join(model.hierarchy.classes)}")
+def of_class(cells: AnnData, name: str, path: Path) -> AnnData:
+    """The cells of one class; BranchgenError where the file has none."""
     found = cells[cells.obs[CELL_TYPE] == name]
     if not found.n_obs:
         raise BranchgenError(f"{path} has no cells of class {name!r}; train on these cells")

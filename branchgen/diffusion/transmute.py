@@ -17,7 +17,7 @@ from branchgen.diffusion.mixture import responsibilities
 from branchgen.diffusion.sample import BLOCK, TreeSampler, branch_times
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, dpmpp_2m, noise_like
 from branchgen.errors import BranchgenError
-from branchgen.hierarchy.tree import Branch
+from branchgen.hierarchy.tree import Branch, Hierarchy
 from branchgen.seeds import torch_generator
 
 SCOPE = "transmute"
@@ -108,6 +108,15 @@ def denoiser_of_class(sampler: TreeSampler, branch: Branch, name: str) -> Denois
     return of_class
 
 
+def require_two_classes(tree: Hierarchy, source: str, target: str) -> None:
+    """Raise BranchgenError unless these are two classes of the hierarchy."""
+    for name in (source, target):
+        if name not in tree.classes:
+            raise BranchgenError(f"no class is called {name!r}; there are {', '.join(tree.classes)}")
+    if source == target:
+        raise BranchgenError(f"cells of class {source!r} are what they are to become; name two classes")
+
+
 @torch.no_grad()
 def transmute(sampler: TreeSampler, latents: Tensor, source: str, target: str, noising: str) -> Iterator[Tensor]:
     """Latents (n_cells, d) of cells of the class `source` as cells of the class `target`, in blocks, in their order.
@@ -116,11 +125,7 @@ def transmute(sampler: TreeSampler, latents: Tensor, source: str, target: str, n
     and not on the number of cells. Raises BranchgenError for names that are not two classes of the hierarchy.
     """
     tree = sampler.hierarchy
-    for name in (source, target):
-        if name not in tree.classes:
-            raise BranchgenError(f"no class is called {name!r}; there are {', '.join(tree.classes)}")
-    if source == target:
-        raise BranchgenError(f"cells of class {source!r} are what they are to become; name two classes")
+    require_two_classes(tree, source, target)
     carry = across(sampler, source, target)
     for block, first in enumerate(range(0, len(latents), BLOCK)):
         part = latents[first : first + BLOCK]

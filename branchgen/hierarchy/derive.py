@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from branchgen.hierarchy.criteria import CRITERIA, Criterion, Sigma, merge_times
 from branchgen.hierarchy.moments import Array, Moments
 from branchgen.hierarchy.topology import consensus, joined, merge_by_criterion, profile_distances, tree_of_distances
 from branchgen.hierarchy.tree import HORIZON, Clade, Hierarchy
+
+log = logging.getLogger(__name__)
 
 _LEAST_FACTOR = 0.5
 _BISECTIONS = 12
@@ -149,10 +152,17 @@ def derive(
     elif shares is None:
         shape = settled(everything, merge_by_criterion(everything, classes), position, min_branch_span)
     else:
-        shape = tree_of_distances(profile_distances(shares, codes, rng), classes)
+        distances = profile_distances(shares, codes, rng)
+        for code in np.flatnonzero(np.isnan(np.diag(distances))):
+            log.warning(
+                "class %s has no profile of its own, two halves of its cells have nothing in common: "
+                "its place in the tree means nothing",
+                classes[code],
+            )
+        shape = tree_of_distances(distances, classes)
         if n_bootstrap:
             shape = consensus(shape, {group for group, n in found.items() if 2 * n >= n_bootstrap})
-    hierarchy = within_cost(timed(everything, shape, position), placed, max_evaluations)
+    hierarchy, factor = within_cost(timed(everything, shape, position), placed, max_evaluations)
 
     shape = hierarchy.to_clade()
     times: dict[str, list[float]] = {branch.name: [] for branch in hierarchy.branches}
@@ -162,7 +172,8 @@ def derive(
 
     def support(clade: Clade) -> Support:
         low, middle, high = np.quantile(times[clade.name] or [clade.time], [0.05, 0.5, 0.95])
-        low, high = np.clip([clade.time + low - middle, clade.time + high - middle], 0.0, HORIZON)
+        # As branch points move towards the data, so do their intervals.
+        low, high = np.clip([clade.time + factor * (end - middle) for end in (low, high)], 0.0, HORIZON)
         share = found[frozenset(clade.classes)] / n_bootstrap if tree is None and n_bootstrap else None
         return Support(share, float(low), float(high))
 
@@ -180,14 +191,15 @@ def settled(criterion: Criterion, clade: Clade, codes: Mapping[str, int], min_br
         hierarchy = again
 
 
-def within_cost(clade: Clade, placed: Callable[[Clade], Hierarchy], max_evaluations: float) -> Hierarchy:
+def within_cost(clade: Clade, placed: Callable[[Clade], Hierarchy], max_evaluations: float) -> tuple[Hierarchy, float]:
     """The hierarchy of a tree, all branch points moved towards the data by one factor until it costs what is allowed.
 
-    The factor is at most a half, however little is allowed: below, classes would share what tells them apart.
+    Returned with the factor, which is no less than a half, however little is allowed: below, classes would share what
+    tells them apart.
     """
     hierarchy = placed(clade)
     if hierarchy.sharing() <= max_evaluations:
-        return hierarchy
+        return hierarchy, 1.0
     factor, too_large = _LEAST_FACTOR, 1.0
     for _ in range(_BISECTIONS):
         middle = (factor + too_large) / 2
@@ -195,7 +207,7 @@ def within_cost(clade: Clade, placed: Callable[[Clade], Hierarchy], max_evaluati
             factor = middle
         else:
             too_large = middle
-    return placed(_scaled(clade, factor))
+    return placed(_scaled(clade, factor)), factor
 
 
 def _scaled(clade: Clade, factor: float) -> Clade:

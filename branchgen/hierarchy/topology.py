@@ -29,7 +29,8 @@ def profile_distances(
 
     A profile of few cells is noisy, and noise lowers every correlation: rare classes would look strange to all others.
     So covariances, and variances too, are taken between profiles of two halves of the cells, whose noise is independent
-    (as in Walther et al. 2016, NeuroImage 137), and are means over several ways to halve them.
+    (as in Walther et al. 2016, NeuroImage 137), and are means over several ways to halve them. Not a number for a class
+    whose halves have nothing in common: its profile is noise alone.
 
     Parameters
     ----------
@@ -45,9 +46,10 @@ def profile_distances(
         a, b = (_centred_profiles(shares, codes, rows) for rows in _halves(codes, rng, resample=resample))
         covariance += a @ b.T
     covariance = (covariance + covariance.T) / 2
-    spread = np.sqrt(np.maximum(np.diag(covariance), np.finfo(float).tiny))
+    variance = np.diag(covariance)
+    spread = np.sqrt(np.where(variance > 0, variance, np.nan))
     distances = np.clip(1 - covariance / np.outer(spread, spread), 0, 2)
-    np.fill_diagonal(distances, 0)
+    np.fill_diagonal(distances, np.where(variance > 0, 0, np.nan))
     return np.asarray(distances)
 
 
@@ -76,7 +78,8 @@ def _centred_profiles(shares: sparse.csr_matrix, codes: NDArray[np.int64], rows:
 def tree_of_distances(distances: Array, classes: Sequence[str]) -> Clade:
     """Average linkage (UPGMA) of classes with these distances, (n_classes, n_classes); all times are zero.
 
-    A class counts once, however many cells it has. Does not depend on the order of the classes, but for exact ties.
+    A class counts once, however many cells it has. Where a distance is not a number, it is that of classes which have
+    nothing in common, one. Does not depend on the order of the classes, but for exact ties.
     """
     if len(classes) == 1:
         return Clade(classes=(classes[0],), name=classes[0])
@@ -86,7 +89,7 @@ def tree_of_distances(distances: Array, classes: Sequence[str]) -> Clade:
             return Clade(classes=(classes[node.id],), name=classes[node.id])
         return joined([grow(node.left), grow(node.right)], 0.0)
 
-    return grow(to_tree(average(squareform(distances, checks=False))))
+    return grow(to_tree(average(squareform(np.nan_to_num(distances, nan=1.0), checks=False))))
 
 
 def consensus(clade: Clade, found: Collection[frozenset[str]]) -> Clade:

@@ -85,6 +85,17 @@ def test_a_cost_moves_all_branch_points_by_one_factor() -> None:
     assert derived(data, max_evaluations=cost).hierarchy == free.hierarchy
 
 
+def test_intervals_shrink_as_their_branch_points_move_towards_the_data() -> None:
+    data = simulate(dict.fromkeys(CLASSES, 200))
+    free = derived(data)
+    cheap = derived(data, max_evaluations=0.85 * free.hierarchy.sharing())
+    factor = cheap.hierarchy.branches[0].t_start / free.hierarchy.branches[0].t_start
+    assert 0.5 < factor < 0.95
+    for name, support in cheap.support.items():
+        width = free.support[name].time_high - free.support[name].time_low
+        assert support.time_high - support.time_low == pytest.approx(factor * width, rel=1e-3)
+
+
 def test_no_cost_moves_a_branch_point_by_more_than_a_half() -> None:
     data = simulate(dict.fromkeys(CLASSES, 200))
     free, cheapest = derived(data), derived(data, max_evaluations=0.0)

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.hierarchy.derive import derive
 from branchgen.hierarchy.topology import consensus, joined, profile_distances, tree_of_distances
 from branchgen.hierarchy.tree import Clade
 
@@ -133,3 +135,34 @@ def test_consensus_drops_what_was_not_found_and_keeps_what_is_below_it() -> None
     assert clades_of(without) == {frozenset("abcde"), frozenset("ab"), frozenset("de")}
     assert [child.classes for child in without.children] == [("a", "b"), ("c",), ("d", "e")]
     assert clades_of(consensus(tree, [])) == {frozenset("abcde")}
+
+
+def test_a_class_without_a_profile_is_far_from_all_and_said_to_be(caplog: pytest.LogCaptureFixture) -> None:
+    """Two cells that share no gene, one in each half: their correlation is below zero."""
+    rng = np.random.default_rng(0)
+    profile = rng.normal(0, 2, 30) + np.repeat(rng.normal(0, 1, (2, 30)), 2, axis=0) + rng.normal(0, 0.3, (4, 30))
+    shares, codes = cells_of(profile, np.array([40, 40, 40, 40]), rng)
+    strange = sparse.csr_matrix(np.repeat(np.eye(2), 15, axis=1) / 15)
+    shares, codes = sparse.csr_matrix(sparse.vstack([shares, strange])), np.append(codes, [4, 4])
+    distances = profile_distances(shares, codes, np.random.default_rng(0))
+    assert np.isnan(distances[4]).all()
+    assert np.isfinite(distances[:4, :4]).all()
+    assert clades_of(found(shares, codes, list("abcde"))) >= {frozenset("ab"), frozenset("cd"), frozenset("abcd")}
+
+    latents = np.repeat(rng.normal(size=(5, 3)), [40, 40, 40, 40, 2], axis=0) + 0.1 * rng.normal(size=(162, 3))
+    derive(
+        latents,
+        np.full_like(latents, 0.1),
+        codes,
+        list("abcde"),
+        sigma=NoiseSchedule.uniform(0.1, 10.0, 3).levels,
+        criterion="fidelity",
+        epsilon=0.5,
+        max_evaluations=1.0,
+        min_branch_span=0.01,
+        shrinkage=3.0,
+        n_bootstrap=0,
+        rng=np.random.default_rng(0),
+        shares=shares,
+    )
+    assert [record.getMessage()[:37] for record in caplog.records] == ["class e has no profile of its own, tw"]
