@@ -113,6 +113,8 @@ COMMANDS = {
             "branch-points": "populations at the branch points (h5ad)",
             "table": "branch points (parquet)",
             "genes": "genes that separate the children (parquet)",
+            "fates": "real cells with the probability of every class and child once noised (h5ad)",
+            "separability": "how well the children can be told apart, from data to noise (parquet)",
         },
         device=True,
     ),

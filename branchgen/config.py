@@ -188,6 +188,7 @@ class AnalyseSettings(Section):
     """Populations and genes of the branch points."""
 
     n_cells: int = knob(128, "Cells of every population at a branch point.", low=2)
+    n_draws: int = knob(32, "Draws of noise over which the fates of real cells are means.", low=2)
     n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
     handover: Literal["transport", "linear", "identity"] = knob(
         "transport",

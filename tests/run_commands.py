@@ -23,6 +23,8 @@ FILES = {
     "branch-points": "branch_points.h5ad",
     "table": "branch_points.parquet",
     "genes": "branch_genes.parquet",
+    "fates": "fates.h5ad",
+    "separability": "separability.parquet",
 }
 """Name of every file by its flag."""
 SOURCE = "source.h5ad"
@@ -42,7 +44,7 @@ SETTINGS: dict[str, dict[str, object]] = {
         "validate_every": 20,
     },
     "generate": {"device": "cpu", "n_steps": 6, "n_cells": 20},
-    "analyse": {"device": "cpu", "n_steps": 6, "n_cells": 16},
+    "analyse": {"device": "cpu", "n_steps": 6, "n_cells": 16, "n_draws": 8},
     "transmute": {"device": "cpu", "n_steps": 6, "source": "A0", "target": "B2"},
 }
 """Quick settings of every command, in the order in which they run."""

@@ -276,6 +276,32 @@ def test_populations_at_the_branch_points(tiny_run: Path) -> None:
     assert len(genes) == len(table) * cells.n_vars
 
 
+def test_real_cells_have_fates_that_scanpy_and_cellrank_can_read(tiny_run: Path) -> None:
+    cells, found = (anndata.read_h5ad(tiny_run / name) for name in ("cells.h5ad", "fates.h5ad"))
+    assert list(found.obs_names) == list(cells.obs_names)
+    assert list(found.var_names) == list(cells.var_names)
+    assert list(found.obs["cell_type"].astype(str)) == list(cells.obs["cell_type"].astype(str))
+    classes = list(found.obs["term_states_fwd"].cat.categories)
+    assert found.obsm["lineages_fwd"].shape == (cells.n_obs, len(classes))
+    np.testing.assert_allclose(found.obsm["lineages_fwd"].sum(axis=1), 1)
+    own = found.obsm["lineages_fwd"].argmax(axis=1) == [classes.index(name) for name in cells.obs["cell_type"]]
+    assert own.mean() > 0.8
+    terminal = found.obs["term_states_fwd"].notna()
+    assert (found.obs["term_states_fwd"][terminal] == found.obs["cell_type"][terminal]).all()
+    assert found.obs["term_states_fwd"].value_counts().to_dict() == dict.fromkeys(classes, 30)
+    assert found.obs["term_states_fwd_probs"].notna().equals(terminal)
+    assert len(found.uns["term_states_fwd_colors"]) == len(classes)
+    hierarchy = Hierarchy.from_list(json.loads((tiny_run / "hierarchy.json").read_text())["branches"])
+    table = pd.read_parquet(tiny_run / "branch_points.parquet")
+    assert list(found.uns["child_probabilities"]) == [f"{row.branch} > {row.child}" for row in table.itertuples()]
+    assert found.obsm["child_probabilities"].shape == (cells.n_obs, len(table))
+    assert sorted(found.uns["dendrogram_cell_type"]["categories_ordered"]) == sorted(classes)
+    assert found.obs["commitment"].between(0, 1).all()
+    separability = pd.read_parquet(tiny_run / "separability.parquet")
+    assert set(separability["branch"]) == {hierarchy.branches[p].name for p in hierarchy.branch_points}
+    assert separability["accuracy"].between(0, 1).all()
+
+
 def test_transmuted_cells_are_paired_with_real_ones(tiny_run: Path) -> None:
     cells, found = (anndata.read_h5ad(tiny_run / name) for name in ("cells.h5ad", "transmuted.h5ad"))
     source = cells[cells.obs["cell_type"] == "A0"]

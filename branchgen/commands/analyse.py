@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import logging
 
+import numpy as np
+from anndata import AnnData
+from scipy import sparse
+
 from branchgen import files
 from branchgen.analysis.branch_points import branch_gene_table, branch_point_cells, branch_point_table
+from branchgen.analysis.fate_cells import fate_cells
+from branchgen.analysis.fates import Latents, fates, separability_table
 from branchgen.cells.keys import CELL_TYPE, COUNTS, PROVENANCE, SPLIT
 from branchgen.config import AnalyseSettings
 from branchgen.device import choose_device, describe
@@ -36,9 +42,20 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     )
     table = branch_point_table(sampler, model.support, model.class_counts)
     genes = branch_gene_table(sampler, branch_points, cells)
-    outputs = (arguments.output_branch_points, arguments.output_table, arguments.output_genes)
-    with files.written_together(*outputs) as (cells_path, table_path, genes_path):
-        files.write_h5ad(branch_points, cells_path)
-        files.write_table(table, table_path)
-        files.write_table(genes, genes_path)
+    mean, scale = (part.astype(float) for part in trained.codec.encode(sparse.csr_matrix(cells.layers[COUNTS])))
+    latents = Latents(mean=mean, scale=scale)
+    found = fates(sampler, latents, settings.n_draws)
+    placed = fate_cells(cells, latents, found, model.hierarchy)
+    placed.uns[PROVENANCE] = branch_points.uns[PROVENANCE]
+    unseen = np.flatnonzero(np.isin(cells.obs[SPLIT], ("test", "holdout")))
+    types = cells.obs[CELL_TYPE].astype(str).to_numpy()
+    separability = separability_table(sampler, latents.take(unseen), types[unseen], settings.n_draws)
+    tables = {"table": table, "genes": genes, "separability": separability}
+    outputs = {"branch_points": branch_points, "fates": placed, **tables}
+    with files.written_together(*(getattr(arguments, f"output_{name}") for name in outputs)) as paths:
+        for path, output in zip(paths, outputs.values(), strict=True):
+            write = files.write_h5ad if isinstance(output, AnnData) else files.write_table
+            write(output, path)
     log.info("%d branch points, %d cells", len(model.hierarchy.branch_points), branch_points.n_obs)
+    own = (placed.obs[CELL_TYPE].cat.codes.to_numpy() == found.of_classes.argmax(axis=1)).mean()
+    log.info("%d real cells; %.0f %% are most likely of their own class when noised", placed.n_obs, 100 * own)

@@ -46,6 +46,8 @@ FILES = [
     "branch_points.h5ad",
     "branch_points.parquet",
     "branch_genes.parquet",
+    "fates.h5ad",
+    "separability.parquet",
     "transmuted/A0_to_B3.h5ad",
     "transmuted/A0_to_B3.parquet",
     "metrics.parquet",

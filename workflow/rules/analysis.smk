@@ -13,6 +13,8 @@ rule analyse:
         branch_points="<results>/{dataset}/branch_points.h5ad",
         table="<results>/{dataset}/branch_points.parquet",
         genes="<results>/{dataset}/branch_genes.parquet",
+        fates="<results>/{dataset}/fates.h5ad",
+        separability="<results>/{dataset}/separability.parquet",
     log:
         "<logs>/{dataset}/analyse.log",
     benchmark:
@@ -32,7 +34,8 @@ rule analyse:
     shell:
         "branchgen analyse --model {input.model:q} --codec {input.codec:q} --cells {input.cells:q}"
         " --output-branch-points {output.branch_points:q} --output-table {output.table:q}"
-        " --output-genes {output.genes:q}"
+        " --output-genes {output.genes:q} --output-fates {output.fates:q}"
+        " --output-separability {output.separability:q}"
         " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
 
 
