@@ -18,9 +18,11 @@ from branchgen.analysis.branch_points import (
     branch_gene_table,
     branch_point_cells,
     branch_point_table,
+    compare,
     log_profile,
     populations,
 )
+from branchgen.analysis.expression import normalised
 from branchgen.cells.codec import Codec, standardised
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.diffusion.handover import levels_at
@@ -285,7 +287,7 @@ def test_fold_changes_are_those_simulated(world: World) -> None:
         assert abs(same.median()) < 0.25
 
 
-def test_the_test_is_welchs_on_the_training_cells_with_benjamini_hochbergs_correction(world: World) -> None:
+def test_the_test_is_students_on_the_training_cells_with_benjamini_hochbergs_correction(world: World) -> None:
     train = world.cells[world.cells.obs["split"] == "train"]
     counts = train.layers["counts"].toarray().astype(float)
     normalised = np.log1p(1e4 * counts / counts.sum(axis=1, keepdims=True))
@@ -293,7 +295,7 @@ def test_the_test_is_welchs_on_the_training_cells_with_benjamini_hochbergs_corre
     for branch, child in (("root", "a"), ("a", "a2"), ("b", "b3")):
         inside = np.isin(labels, world.hierarchy.node(child).classes)
         beside = np.isin(labels, world.hierarchy.node(branch).classes) & ~inside
-        expected = stats.ttest_ind(normalised[inside], normalised[beside], equal_var=False)
+        expected = stats.ttest_ind(normalised[inside], normalised[beside], equal_var=True)
         rows = world.genes[(world.genes["branch"] == branch) & (world.genes["child"] == child)]
         np.testing.assert_allclose(rows["statistic"], expected.statistic, rtol=1e-6)
         np.testing.assert_allclose(rows["p_value"], expected.pvalue, rtol=1e-4)
@@ -301,6 +303,36 @@ def test_the_test_is_welchs_on_the_training_cells_with_benjamini_hochbergs_corre
     for column in ("p_value", "q_value"):
         assert world.genes[column].between(0, 1).all()
     assert (world.genes["q_value"] >= world.genes["p_value"]).all()
+
+
+@pytest.mark.parametrize(
+    ("n_inside", "n_beside", "detected"),
+    [
+        (250, 250, (0.02, 1.0)),
+        (40, 460, (0.02, 0.1)),
+        (40, 460, (0.1, 1.0)),
+        (20, 100, (0.1, 1.0)),
+        (10, 30, (0.2, 1.0)),
+    ],
+)
+def test_p_values_are_uniform_where_a_class_is_split_by_chance(
+    n_inside: int, n_beside: int, detected: tuple[float, float]
+) -> None:
+    """1,000 splits of one class, a gene each: rare children and genes that few cells express are no exception."""
+    rng = np.random.default_rng(0)
+    rate = rng.lognormal(-1.5, 1.2, 400) * rng.lognormal(0, 0.3, (800, 1))
+    counts = rng.poisson(rng.gamma(2.0, rate / 2.0))
+    cells = normalised(sparse.csr_matrix(counts.astype(np.int32))).log1p()
+    share = (counts > 0).mean(axis=0)
+    genes = np.flatnonzero((share > detected[0]) & (share <= detected[1]))
+    assert len(genes) > 20
+    p_values = []
+    for _ in range(1000):
+        rows, gene = rng.permutation(len(counts)), [rng.choice(genes)]
+        inside, beside = rows[:n_inside], rows[n_inside : n_inside + n_beside]
+        p_values.append(float(compare(cells[inside][:, gene], cells[beside][:, gene])["p_value"][0]))
+    assert stats.kstest(p_values, "uniform").pvalue > 0.05
+    assert np.mean(np.array(p_values) < 0.001) < 0.008
 
 
 def test_the_hybrid_lies_between_the_children(world: World) -> None:
