@@ -1,20 +1,45 @@
-"""A trained model with its codec, and the cells it was trained on, as the commands that use them read them."""
+"""A trained model with its codec: what the commands and notebooks make with it, decoded."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
+from scipy import sparse
 
 from branchgen import files
 from branchgen.cells.codec import Codec
-from branchgen.cells.keys import require
+from branchgen.cells.keys import (
+    ANCESTOR,
+    CELL_TYPE,
+    COUNTS,
+    LATENT,
+    LIBRARY_SIZE,
+    SOURCE_CELL,
+    SOURCE_TYPE,
+    require,
+)
 from branchgen.diffusion.checkpoint import Model, require_same_codec
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sample import BLOCK, TreeSampler, sample_blocks
+from branchgen.diffusion.transmute import transmute
 from branchgen.errors import BranchgenError
+from branchgen.seeds import numpy_rng
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Some cells that were made: counts (n_cells, n_genes), their table, and latents (n_cells, d)."""
+
+    counts: sparse.csr_matrix
+    obs: pd.DataFrame
+    latents: NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -25,7 +50,7 @@ class Trained:
     model: Model
     codec: Codec
     device: torch.device
-    inputs: dict[str, str] = field(compare=False)
+    inputs: Mapping[str, str] = field(compare=False)
     """Hashes for the provenance of what is made with them."""
 
     @classmethod
@@ -45,6 +70,85 @@ class Trained:
         """Prepared cells with these slots (see `require`); BranchgenError where their genes are not the model's."""
         cells = files.read_artefact(path, "prepare")
         require(cells, str(path), **slots)
-        if tuple(map(str, cells.var_names)) != self.model.genes:
-            raise BranchgenError(f"{path} has other genes than {self.path}; train on these cells")
+        self.require_genes(cells, str(path))
         return cells
+
+    def require_genes(self, cells: AnnData, source: str) -> None:
+        """Raise BranchgenError where cells have other genes than the model, or have them in another order."""
+        if tuple(map(str, cells.var_names)) != self.model.genes:
+            raise BranchgenError(f"{source} has other genes than {self.path}; train on these cells")
+
+    def generated(self, sampler: TreeSampler, numbers: Mapping[str, int]) -> Iterator[Cells]:
+        """New cells, as many of every class as wanted, block by block."""
+        for name, block, latents, wanted in sample_blocks(sampler, numbers):
+            # Whole blocks are drawn, so that a cell does not depend on how many are wanted.
+            rng = numpy_rng(sampler.seed, "generate", "counts", name, block)
+            counts = self.codec.draw_counts(latents, rng)[:wanted]
+            number = block * BLOCK + np.arange(wanted)
+            table = {CELL_TYPE: name, LIBRARY_SIZE: library_sizes(counts), ANCESTOR: number}
+            obs = pd.DataFrame(table, index=[f"{name}_{i}" for i in number])
+            yield Cells(counts, obs, latents[:wanted].float().cpu().numpy())
+
+    def transmuted(
+        self,
+        sampler: TreeSampler,
+        cells: AnnData,
+        source: str,
+        target: str,
+        noising: str,
+        progress: Callable[[int], None] = lambda _: None,
+    ) -> AnnData:
+        """Real cells of the class `source` as cells of the class `target`, in their order.
+
+        They keep their library sizes, but for what is drawn, and their columns of obs. `progress` is told how many
+        cells are done.
+        """
+        before = self._posterior_sample(sparse.csr_matrix(cells.layers[COUNTS]), sampler.seed, source)
+        latents: list[NDArray[np.float32]] = []
+        drawn: list[sparse.csr_matrix] = []
+        done = 0
+        for number, block in enumerate(transmute(sampler, before.to(sampler.like), source, target, noising)):
+            # The last coordinate is the library size: a cell keeps its own.
+            block[:, -1] = before[done : done + len(block), -1].to(block)
+            rng = numpy_rng(sampler.seed, "transmute", "counts", source, target, number)
+            drawn.append(self.codec.draw_counts(block, rng))
+            latents.append(block.float().cpu().numpy())
+            done += len(block)
+            progress(done)
+        counts = sparse.csr_matrix(sparse.vstack(drawn, format="csr"))
+        obs = cells.obs.rename(columns={CELL_TYPE: SOURCE_TYPE}).assign(
+            **{
+                SOURCE_CELL: cells.obs_names.to_numpy(),
+                CELL_TYPE: pd.Categorical([target] * cells.n_obs),
+                LIBRARY_SIZE: library_sizes(counts),
+            }
+        )
+        obs.index = pd.Index([f"{name}_as_{target}" for name in cells.obs_names])
+        return self.as_anndata(Cells(counts, obs, np.concatenate(latents)))
+
+    def as_anndata(self, made: Cells) -> AnnData:
+        """Cells in the form of the contract: counts in X and in their layer, latents in obsm."""
+        genes = pd.DataFrame(index=list(self.codec.genes))
+        result = AnnData(X=made.counts, obs=made.obs, var=genes, obsm={LATENT: made.latents})
+        result.layers[COUNTS] = result.X
+        return result
+
+    def _posterior_sample(self, counts: sparse.csr_matrix, seed: int, name: str) -> torch.Tensor:
+        """Latents (n_cells, d) drawn from the codec's posterior: what the model was trained on."""
+        mean, scale = self.codec.encode(counts)
+        noise = numpy_rng(seed, "transmute", "posterior", name).standard_normal(mean.shape)
+        return torch.from_numpy(mean + scale * noise.astype(np.float32))
+
+
+def of_class(cells: AnnData, name: str, source: str) -> AnnData:
+    """The cells of one class; BranchgenError where there are none."""
+    found = cells[cells.obs[CELL_TYPE] == name]
+    if not found.n_obs:
+        raise BranchgenError(f"{source} has no cells of class {name!r}; train on these cells")
+    return found
+
+
+def library_sizes(counts: sparse.csr_matrix) -> NDArray[np.int64]:
+    """Counts of every cell, shape (n_cells,)."""
+    sizes: NDArray[np.int64] = np.asarray(counts.sum(axis=1)).ravel().astype(np.int64)
+    return sizes

@@ -50,8 +50,13 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     unseen = np.flatnonzero(np.isin(cells.obs[SPLIT], ("test", "holdout")))
     types = cells.obs[CELL_TYPE].astype(str).to_numpy()
     separability = separability_table(sampler, latents.take(unseen), types[unseen], settings.n_draws)
-    tables = {"table": table, "genes": genes, "separability": separability}
-    outputs = {"branch_points": branch_points, "fates": placed, **tables}
+    outputs = {
+        "branch_points": branch_points,
+        "table": table,
+        "genes": genes,
+        "fates": placed,
+        "separability": separability,
+    }
     with files.written_together(*(getattr(arguments, f"output_{name}") for name in outputs)) as paths:
         for path, output in zip(paths, outputs.values(), strict=True):
             write = files.write_h5ad if isinstance(output, AnnData) else files.write_table
