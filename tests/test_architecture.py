@@ -23,7 +23,7 @@ LAYERS = (
     ("analysis",),
     ("files", "growing", "device", "progress"),
     ("trained",),
-    ("commands",),
+    ("commands", "api"),
     ("cli",),
     ("__main__",),
 )
@@ -31,7 +31,7 @@ LAYERS = (
 STRANGERS = {("cells", "hierarchy"), ("hierarchy", "cells")}
 # Tools beside the layers, used by the workflow and the tests; no module imports them.
 BESIDE = {"fingerprint": set(), "schema": {"config"}}
-EDGE = ("files", "growing", "device", "progress", "trained", "commands", "cli", "__main__")
+EDGE = ("files", "growing", "device", "progress", "trained", "commands", "api", "cli", "__main__")
 
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from anndata import AnnData
-from matplotlib import colormaps
 from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from scipy import sparse
@@ -15,6 +14,8 @@ from scipy.cluster.hierarchy import dendrogram
 
 from branchgen.analysis.expression import normalised
 from branchgen.analysis.fates import Doubles, Fates, Latents
+from branchgen.analysis.figures import class_colours
+from branchgen.analysis.figures_tree import leaf_order
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT
 from branchgen.hierarchy.tree import Hierarchy
 
@@ -51,8 +52,8 @@ def fate_cells(cells: AnnData, latents: Latents, found: Fates, hierarchy: Hierar
     result.obsm[FATES] = found.of_classes
     result.obsm[CHILDREN] = found.of_children
     result.uns[CHILDREN] = [f"{branch} > {child}" for branch, child in found.children]
-    colours = colormaps["tab20"].colors  # type: ignore[attr-defined]
-    named = np.array([to_hex(colours[number % len(colours)]) for number in range(len(classes))])
+    colours = class_colours(leaf_order(hierarchy))
+    named = np.array([to_hex(colours[name]) for name in classes])
     result.uns[f"{TERMINAL}_colors"] = result.uns[f"{CELL_TYPE}_colors"] = named
     if len(classes) > 1:
         result.uns[f"dendrogram_{CELL_TYPE}"] = scanpy_dendrogram(hierarchy, classes)
