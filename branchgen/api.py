@@ -77,7 +77,7 @@ class Run:
         sampler = self._trained.sampler(
             solver=chosen.solver, n_steps=chosen.n_steps, handover=chosen.handover, seed=seed
         )
-        parts = list(self._trained.generated(sampler, numbers))
+        parts = list(self._trained.generated(sampler, numbers, chosen.ancestors))
         obs = pd.concat([part.obs for part in parts])
         obs[CELL_TYPE] = pd.Categorical(obs[CELL_TYPE])
         counts = sparse.csr_matrix(sparse.vstack([part.counts for part in parts], format="csr"))

@@ -169,6 +169,12 @@ class GenerateSettings(Section):
         "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
         "the linear map that matches mean and covariance of the branches; or as it is.",
     )
+    ancestors: Literal["shared", "independent"] = knob(
+        "shared",
+        "shared: cells of different classes are one above their branch point, which saves work and pairs them, as "
+        "obs['ancestor'] says; independent: every class comes down from noise of its own, for statistics across "
+        "classes.",
+    )
     batch_size: int = knob(4096, "Cells held in memory before they are written.", low=1)
 
 

@@ -32,6 +32,9 @@ from branchgen.diffusion.transmute import transmute
 from branchgen.errors import BranchgenError
 from branchgen.seeds import numpy_rng
 
+APART = 2**40
+"""Between the numbers of the ancestors of independent classes: more than anybody's cells of one class."""
+
 
 @dataclass(frozen=True)
 class Cells:
@@ -78,14 +81,17 @@ class Trained:
         if tuple(map(str, cells.var_names)) != self.model.genes:
             raise BranchgenError(f"{source} has other genes than {self.path}; train on these cells")
 
-    def generated(self, sampler: TreeSampler, numbers: Mapping[str, int]) -> Iterator[Cells]:
-        """New cells, as many of every class as wanted, block by block."""
-        for name, block, latents, wanted in sample_blocks(sampler, numbers):
+    def generated(self, sampler: TreeSampler, numbers: Mapping[str, int], ancestors: str = "shared") -> Iterator[Cells]:
+        """New cells, as many of every class as wanted, block by block; `ancestors` as in `sample_blocks`."""
+        position = {name: number for number, name in enumerate(self.model.hierarchy.classes)}
+        for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors):
             # Whole blocks are drawn, so that a cell does not depend on how many are wanted.
             rng = numpy_rng(sampler.seed, "generate", "counts", name, block)
             counts = self.codec.draw_counts(latents, rng)[:wanted]
             number = block * BLOCK + np.arange(wanted)
-            table = {CELL_TYPE: name, LIBRARY_SIZE: library_sizes(counts), ANCESTOR: number}
+            # Independent cells have no ancestor in common, and so no number.
+            apart = position[name] * APART if ancestors == "independent" else 0
+            table = {CELL_TYPE: name, LIBRARY_SIZE: library_sizes(counts), ANCESTOR: number + apart}
             obs = pd.DataFrame(table, index=[f"{name}_{i}" for i in number])
             yield Cells(counts, obs, latents[:wanted].float().cpu().numpy())
 

@@ -455,6 +455,15 @@ def test_more_cells_begin_with_the_same_ones(tiny_run: Path, tmp_path: Path) -> 
     assert len(np.unique(first, axis=0)) == BLOCK + 20
 
 
+def test_independent_cells_have_ancestors_of_their_own(tiny_run: Path, tmp_path: Path) -> None:
+    cells = generate(tiny_run, tmp_path, ancestors="independent")
+    shared = anndata.read_h5ad(tiny_run / "generated.h5ad")
+    assert cells.obs["ancestor"].is_unique
+    assert shared.obs["ancestor"].nunique() < shared.n_obs
+    assert list(cells.obs_names) == list(shared.obs_names)
+    assert (cells.obsm["X_latent"] != shared.obsm["X_latent"]).all()
+
+
 def test_another_seed_gives_other_cells(tiny_run: Path, tmp_path: Path) -> None:
     cells, other = anndata.read_h5ad(tiny_run / "generated.h5ad"), generate(tiny_run, tmp_path, seed=1)
     assert (cells.obsm["X_latent"] != other.obsm["X_latent"]).all()

@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     sampler = trained.sampler(
         solver=settings.solver, n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
     )
-    shared, alone = n_evaluations(sampler, numbers)
+    shared, alone = n_evaluations(sampler, numbers, settings.ancestors)
     waiting: list[sparse.csr_matrix] = []
     tables: list[pd.DataFrame] = []
     latents: list[NDArray[np.float32]] = []
@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
         Progress("generate", total) as progress,
         GrowingH5ad(path, list(trained.codec.genes)) as output,
     ):
-        for made in trained.generated(sampler, numbers):
+        for made in trained.generated(sampler, numbers, settings.ancestors):
             waiting.append(made.counts)
             tables.append(made.obs)
             latents.append(made.latents)

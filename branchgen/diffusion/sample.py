@@ -113,29 +113,41 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
     yield from visit(0, start(sampler.moments, 0, noise, levels_at(sampler.schedule, HORIZON)))
 
 
-def sample_blocks(sampler: TreeSampler, n_cells: Mapping[str, int]) -> Iterator[tuple[str, int, Tensor, int]]:
+def sample_blocks(
+    sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: str = "shared"
+) -> Iterator[tuple[str, int, Tensor, int]]:
     """Blocks of latents of the wanted numbers of cells per class.
 
     Yields class, number of the block, latents (BLOCK, d), and how many of its cells, from the first, are wanted.
+    With ``ancestors="independent"`` every class goes down from the root by itself, on noise of its own.
     """
     for block in range(_n_blocks(n_cells)):
         left = {name: count - block * BLOCK for name, count in n_cells.items() if count > block * BLOCK}
-        for passage in descend(sampler, block, left):
-            if passage.branch.t_start == 0:
-                name = passage.branch.classes[0]
-                yield name, block, passage.leaving, min(left[name], BLOCK)
+        for classes, scope in _descents(left, ancestors):
+            for passage in descend(sampler, block, classes, scope):
+                if passage.branch.t_start == 0:
+                    name = passage.branch.classes[0]
+                    yield name, block, passage.leaving, min(left[name], BLOCK)
 
 
-def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int]) -> tuple[int, int]:
-    """Times that a block of cells goes through the network, and how often it would with every class by itself."""
+def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: str = "shared") -> tuple[int, int]:
+    """Times that a block of cells goes through the network, and how often it would without a tree."""
     tree, per_step = sampler.hierarchy, EVALUATIONS[sampler.solver]
-    shared = alone = 0
+    ours = alone = 0
     for block in range(_n_blocks(n_cells)):
         wanted = {name for name, count in n_cells.items() if count > block * BLOCK}
-        branches = [branch for branch in tree.branches if wanted.intersection(branch.classes)]
-        shared += per_step * sum(len(branch_times(branch, sampler.n_steps)) - 1 for branch in branches)
+        for classes, _ in _descents(wanted, ancestors):
+            branches = [branch for branch in tree.branches if not classes.isdisjoint(branch.classes)]
+            ours += per_step * sum(len(branch_times(branch, sampler.n_steps)) - 1 for branch in branches)
         alone += per_step * sampler.n_steps * len(wanted)
-    return shared, alone
+    return ours, alone
+
+
+def _descents(wanted: Collection[str], ancestors: str) -> list[tuple[frozenset[str], str]]:
+    """Classes that go down together, and the scope of their noise."""
+    if ancestors == "shared":
+        return [(frozenset(wanted), "sample")]
+    return [(frozenset([name]), f"sample {name}") for name in wanted]
 
 
 def _n_blocks(n_cells: Mapping[str, int]) -> int:

@@ -147,6 +147,27 @@ def test_evaluations_are_as_many_as_are_made(solver: str) -> None:
     assert n_evaluations(sampler, {tree.classes[0]: 0}) == (0, 0)
 
 
+def test_independent_classes_share_no_noise_and_save_no_work() -> None:
+    tree = binary_tree(4, 3, separation=1.0, equal=True)
+    hierarchy = derived(tree, 1.0)
+    sampler = sampler_of(tree, hierarchy, "transport")
+    wanted = dict.fromkeys(tree.classes[:2], BLOCK)
+
+    def correlation(ancestors: str) -> float:
+        found = {name: x.numpy() for name, _, x, _ in sample_blocks(sampler, wanted, ancestors)}
+        a, b = (found[name] - found[name].mean(axis=0) for name in wanted)
+        return float((a * b).mean() / np.sqrt((a**2).mean() * (b**2).mean()))
+
+    assert correlation("shared") > 0.3
+    assert abs(correlation("independent")) < 0.1
+    ours, alone = n_evaluations(sampler, wanted, "independent")
+    assert ours == pytest.approx(alone, rel=0.15)  # steps are whole in every branch
+    # A class is the same, whatever else is asked for.
+    (alone_,) = sample_blocks(sampler, {tree.classes[1]: 5}, "independent")
+    beside = {name: x for name, _, x, _ in sample_blocks(sampler, wanted, "independent")}
+    assert torch.equal(alone_[2], beside[tree.classes[1]])
+
+
 def test_the_start_is_the_roots_own_gaussian() -> None:
     tree = binary_tree(6, 4)
     hierarchy = derived(tree, 1.0)
