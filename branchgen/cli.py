@@ -191,6 +191,17 @@ COMMANDS = {
         inputs={},
         outputs={"table": "seconds and megabytes (parquet)"},
     ),
+    "benchmark-transmute": Command(
+        summary="Judge class and state of transmuted cells, beside simpler ways.",
+        inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
+        outputs={"table": "a row for every pair of classes and way (parquet)"},
+        options={
+            "state-key": "column of obs with the state, one of two",
+            "flat-model": "a model without a tree, for label-guided diffusion (pt)",
+        },
+        required=("state-key",),
+        device=True,
+    ),
     "benchmark-steps": Command(
         summary="Time training and sampling steps by the number of branches.",
         inputs={},

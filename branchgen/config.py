@@ -265,6 +265,14 @@ class BenchmarkEvaluateSettings(Section):
     n_types: int = knob(12, "Cell types.", low=2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkTransmuteSettings(Section):
+    """Class and state of transmuted cells, beside simpler ways; not a part of the workflow."""
+
+    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+    min_cells: int = knob(20, "Held-out cells that a class must have in both states.", low=2)
+
+
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -283,5 +291,6 @@ COMMAND_SETTINGS: dict[str, type[Section]] = {
     **SECTIONS,
     "benchmark-steps": BenchmarkStepsSettings,
     "benchmark-evaluate": BenchmarkEvaluateSettings,
+    "benchmark-transmute": BenchmarkTransmuteSettings,
 }
 """Settings class of every command that has settings."""
