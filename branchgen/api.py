@@ -75,7 +75,11 @@ class Run:
         model = self._trained.model
         numbers = allocate(requested_numbers(text, model.class_counts), model.hierarchy, model.class_counts)
         sampler = self._trained.sampler(
-            solver=chosen.solver, n_steps=chosen.n_steps, handover=chosen.handover, seed=seed
+            solver=chosen.solver,
+            n_steps=chosen.n_steps,
+            handover=chosen.handover,
+            n_corrections=chosen.n_corrections,
+            seed=seed,
         )
         parts = list(self._trained.generated(sampler, numbers, chosen.ancestors))
         obs = pd.concat([part.obs for part in parts])

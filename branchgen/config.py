@@ -169,6 +169,12 @@ class GenerateSettings(Section):
         "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
         "the linear map that matches mean and covariance of the branches; or as it is.",
     )
+    n_corrections: int = knob(
+        0,
+        "Langevin steps under a child branch as it is entered, for what the hand-over leaves wrong; each is one more "
+        "network evaluation.",
+        low=0,
+    )
     ancestors: Literal["shared", "independent"] = knob(
         "shared",
         "shared: cells of different classes are one above their branch point, which saves work and pairs them, as "

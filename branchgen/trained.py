@@ -65,9 +65,13 @@ class Trained:
         inputs = {"model": files.file_hash(model), "codec": found.codec}
         return cls(Path(model), found, Codec.from_state(state).to(device), device, inputs)
 
-    def sampler(self, *, n_steps: int, handover: str, seed: int, solver: str = "dpmpp_2m") -> TreeSampler:
+    def sampler(
+        self, *, n_steps: int, handover: str, seed: int, solver: str = "dpmpp_2m", n_corrections: int = 0
+    ) -> TreeSampler:
         """Sampler of the model."""
-        return self.model.sampler(self.device, solver=solver, n_steps=n_steps, handover=handover, seed=seed)
+        return self.model.sampler(
+            self.device, solver=solver, n_steps=n_steps, handover=handover, seed=seed, n_corrections=n_corrections
+        )
 
     def cells(self, path: Path, **slots: tuple[str, ...]) -> AnnData:
         """Prepared cells with these slots (see `require`); BranchgenError where their genes are not the model's."""

@@ -33,7 +33,11 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     total = sum(numbers.values())
     log.info("running on %s", describe(device))
     sampler = trained.sampler(
-        solver=settings.solver, n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed
+        solver=settings.solver,
+        n_steps=settings.n_steps,
+        handover=settings.handover,
+        n_corrections=settings.n_corrections,
+        seed=arguments.seed,
     )
     shared, alone = n_evaluations(sampler, numbers, settings.ancestors)
     waiting: list[sparse.csr_matrix] = []

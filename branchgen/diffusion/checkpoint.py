@@ -72,7 +72,9 @@ class Model:
         network.load_state_dict(dict(self.weights))
         return network.to(device).eval().requires_grad_(requires_grad=False)
 
-    def sampler(self, device: torch.device, *, solver: str, n_steps: int, handover: str, seed: int) -> TreeSampler:
+    def sampler(
+        self, device: torch.device, *, solver: str, n_steps: int, handover: str, seed: int, n_corrections: int = 0
+    ) -> TreeSampler:
         """Sampler of the model on a device."""
         network = self.network(device)
         return TreeSampler(
@@ -85,6 +87,7 @@ class Model:
             handover=handover,
             seed=seed,
             like=network.mean,
+            n_corrections=n_corrections,
         )
 
 

@@ -8,7 +8,7 @@ which classes, are asked for, and neither do the results.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from branchgen.diffusion.handover import HANDOVERS, BranchMoments, Handover, levels_at, start
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import EVALUATIONS, SOLVERS, Denoise, Process, Reference, noise_like
+from branchgen.diffusion.solvers import EVALUATIONS, SOLVERS, Denoise, Process, Reference, langevin, noise_like
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import HORIZON, Branch, Hierarchy
 from branchgen.seeds import torch_generator
@@ -41,6 +41,8 @@ class TreeSampler:
     seed: int
     like: Tensor
     """A tensor on the device and in the dtype of the samples."""
+    n_corrections: int = 0
+    """Langevin steps under a child as it is entered."""
 
     @cached_property
     def references(self) -> list[Reference]:
@@ -99,6 +101,9 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
             generator=torch_generator(sampler.seed, scope, "noise", branch.name, block),
             reference=sampler.references[position],
         )
+        if position and sampler.n_corrections:
+            generator = torch_generator(sampler.seed, scope, "correction", branch.name, block)
+            entering = langevin(replace(process, generator=generator), entering, branch.t_end, sampler.n_corrections)
         leaving = SOLVERS[sampler.solver](process, entering, branch_times(branch, sampler.n_steps))
         if branch.t_start == 0:
             # The smallest noise level is well below what any network can see, but is not nothing.
@@ -139,6 +144,7 @@ def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: s
         for classes, _ in _descents(wanted, ancestors):
             branches = [branch for branch in tree.branches if not classes.isdisjoint(branch.classes)]
             ours += per_step * sum(len(branch_times(branch, sampler.n_steps)) - 1 for branch in branches)
+            ours += sampler.n_corrections * (len(branches) - 1)
         alone += per_step * sampler.n_steps * len(wanted)
     return ours, alone
 

@@ -26,6 +26,10 @@ CORRECTOR_RATIO = 0.16
 """Signal-to-noise ratio r of the Langevin corrector (Song et al. 2021, arXiv 2011.13456, algorithm 4)."""
 
 
+LANGEVIN_KEPT = 0.8
+"""Share of a cell's place that a Langevin step keeps."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """A Gaussian close to the data of a branch, whose part of the process is integrated exactly.
@@ -165,6 +169,24 @@ def pc(process: Process, x: Tensor, times: Sequence[float]) -> Tensor:
         step = 2 * (CORRECTOR_RATIO * sigma_next) ** 2
         score = (process.denoise(x, t_next) - x) / sigma_next**2
         x = x + step * score + torch.sqrt(2 * step) * process.noise_like(x)
+    return x
+
+
+def langevin(process: Process, x: Tensor, t: float, n_steps: int) -> Tensor:
+    """Langevin steps at one time under the process's own distribution, one evaluation each; needs a reference N(m, S).
+
+    x' = x + (1 − a) P s(x) + √(1 − a²) P^½ n with P = S + σ², the score s(x) = (D(x) − x) / σ² and a = LANGEVIN_KEPT.
+    Where the data are the reference this is its exact Ornstein-Uhlenbeck process, so that variances stay.
+    """
+    reference, sigma = process.reference, process.schedule.sigma(t, x)
+    if reference is None:
+        raise ValueError("Langevin steps need a reference")
+    basis, scale = reference.basis, torch.sqrt(reference.variance + sigma**2)
+    drawn = (1 - LANGEVIN_KEPT**2) ** 0.5
+    for _ in range(n_steps):
+        score = (process.denoise(x, t) - x) / sigma**2
+        moved = (score @ basis) * scale**2 * (1 - LANGEVIN_KEPT) + (process.noise_like(x) @ basis) * scale * drawn
+        x = x + moved @ basis.T
     return x
 
 

@@ -17,7 +17,7 @@ from branchgen.diffusion.sample import (
     n_evaluations,
     sample_blocks,
 )
-from branchgen.diffusion.solvers import SOLVERS, Denoise
+from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, langevin
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.topology import merge_by_criterion
@@ -145,6 +145,49 @@ def test_evaluations_are_as_many_as_are_made(solver: str) -> None:
     shared, alone = n_evaluations(sampler, dict.fromkeys(tree.classes, 10))
     assert shared / alone == pytest.approx(hierarchy.sharing(), abs=0.05)
     assert n_evaluations(sampler, {tree.classes[0]: 0}) == (0, 0)
+    made = 0
+    corrected = dataclasses.replace(sampler, n_corrections=2)
+    samples(corrected, some)
+    assert n_evaluations(corrected, some)[0] == made
+
+
+def test_langevin_steps_mend_what_the_hand_over_leaves_wrong() -> None:
+    """With cells handed over as they are, exact denoisers, and branches shared for very long."""
+    tree = binary_tree(4, 3, separation=5.0, equal=True)
+    hierarchy = derived(tree, 0.7)
+    numbers = dict.fromkeys(tree.classes, 4 * BLOCK)
+
+    def error(n_corrections: int) -> float:
+        found = samples(
+            dataclasses.replace(sampler_of(tree, hierarchy, "identity"), n_corrections=n_corrections), numbers
+        )
+        apart = [np.abs(found[name].mean(axis=0) - tree.moments.mean[code]) for code, name in enumerate(tree.classes)]
+        return float(np.max(apart))
+
+    few, many = error(0), error(12)
+    assert few > 0.2
+    assert many < few / 3
+
+
+def test_langevin_steps_keep_a_gaussian_as_it_is() -> None:
+    tree = binary_tree(2, 3)
+    sampler = sampler_of(tree, derived(tree, 0.1), "transport")
+    position, t = sampler.hierarchy.index[tree.classes[0]], 0.4
+    mean, covariance = tree.moments.mean[0], tree.moments.covariance[0]
+    noised = covariance + np.diag(levels_at(tree.schedule, t) ** 2)
+    x = torch.from_numpy(np.random.default_rng(0).multivariate_normal(mean, noised, 100_000))
+    process = Process(
+        denoise=tree.denoiser([tree.classes[0]]),
+        schedule=tree.schedule,
+        generator=torch.Generator().manual_seed(0),
+        reference=sampler.references[position],
+    )
+    moved = langevin(process, x, t, 5).numpy()
+    np.testing.assert_allclose(moved.mean(axis=0), mean, atol=0.02)
+    np.testing.assert_allclose(np.cov(moved.T), noised, atol=0.02)
+    # Five steps keep a third of where a cell was.
+    kept = [np.corrcoef(moved[:, i], x[:, i])[0, 1] for i in range(3)]
+    np.testing.assert_allclose(kept, 0.8**5, atol=0.02)
 
 
 def test_independent_classes_share_no_noise_and_save_no_work() -> None:
