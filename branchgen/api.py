@@ -13,8 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 from anndata import AnnData
 from matplotlib.figure import Figure
 from scipy import sparse
@@ -34,7 +32,7 @@ from branchgen.errors import BranchgenError
 from branchgen.hierarchy.derive import Support
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.provenance import provenance
-from branchgen.trained import Cells, Trained, of_class
+from branchgen.trained import Trained, of_class
 
 
 def open_run(folder: str | Path, device: str = "auto") -> Run:
@@ -81,11 +79,7 @@ class Run:
             n_corrections=chosen.n_corrections,
             seed=seed,
         )
-        parts = list(self._trained.generated(sampler, numbers, chosen.ancestors))
-        obs = pd.concat([part.obs for part in parts])
-        obs[CELL_TYPE] = pd.Categorical(obs[CELL_TYPE])
-        counts = sparse.csr_matrix(sparse.vstack([part.counts for part in parts], format="csr"))
-        made = self._trained.as_anndata(Cells(counts, obs, np.concatenate([part.latents for part in parts])))
+        made = self._trained.generate(sampler, numbers, chosen.ancestors)
         return self._signed(made, "generate", chosen.to_dict(), seed, n_cells=numbers)
 
     def transmute(self, cells: AnnData | str, to: str, *, seed: int = 0, **settings: Any) -> AnnData:

@@ -191,6 +191,12 @@ COMMANDS = {
         inputs={},
         outputs={"table": "seconds and megabytes (parquet)"},
     ),
+    "benchmark-sharing": Command(
+        summary="Measure what sharing branches saves and costs, by the way cells are handed over.",
+        inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
+        outputs={"table": "a row for every way and repeat (parquet)"},
+        device=True,
+    ),
     "benchmark-transmute": Command(
         summary="Judge class and state of transmuted cells, beside simpler ways.",
         inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},

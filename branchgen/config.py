@@ -279,6 +279,16 @@ class BenchmarkTransmuteSettings(Section):
     min_cells: int = knob(20, "Held-out cells that a class must have in both states.", low=2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSharingSettings(Section):
+    """Cost and quality of shared branches by hand-over; not a part of the workflow."""
+
+    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+    n_corrections: int = knob(4, "Langevin steps under a child branch, where there are any.", low=1)
+    n_paper_steps: int = knob(0, "Steps of the predictor-corrector that is compared; 0 leaves it out.", low=0)
+    n_seeds: int = knob(3, "Sets of cells that are generated in every way.", low=1)
+
+
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -298,5 +308,6 @@ COMMAND_SETTINGS: dict[str, type[Section]] = {
     "benchmark-steps": BenchmarkStepsSettings,
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,
+    "benchmark-sharing": BenchmarkSharingSettings,
 }
 """Settings class of every command that has settings."""

@@ -99,6 +99,14 @@ class Trained:
             obs = pd.DataFrame(table, index=[f"{name}_{i}" for i in number])
             yield Cells(counts, obs, latents[:wanted].float().cpu().numpy())
 
+    def generate(self, sampler: TreeSampler, numbers: Mapping[str, int], ancestors: str = "shared") -> AnnData:
+        """The same cells in one object."""
+        parts = list(self.generated(sampler, numbers, ancestors))
+        obs = pd.concat([part.obs for part in parts])
+        obs[CELL_TYPE] = pd.Categorical(obs[CELL_TYPE])
+        counts = sparse.csr_matrix(sparse.vstack([part.counts for part in parts], format="csr"))
+        return self.as_anndata(Cells(counts, obs, np.concatenate([part.latents for part in parts])))
+
     def transmuted(
         self,
         sampler: TreeSampler,

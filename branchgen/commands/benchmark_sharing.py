@@ -1,0 +1,100 @@
+"""`branchgen benchmark-sharing`: what sharing branches saves and costs, by the way cells are handed over."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pandas as pd
+
+from branchgen import files
+from branchgen.analysis.metrics import SCALES, Values, View, means_over_types, pooled_metrics, type_metrics
+from branchgen.analysis.pairs import pair_of
+from branchgen.analysis.samples import FLOOR, OWN, Study, read_study
+from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
+from branchgen.config import BenchmarkSharingSettings, EvaluateSettings
+from branchgen.device import choose_device, describe
+from branchgen.diffusion.sample import n_evaluations
+from branchgen.seeds import numpy_rng
+from branchgen.trained import Trained
+
+log = logging.getLogger(__name__)
+
+METRICS = ("mmd_squared_by_type", "lfc_slope", "forest_auc", "nearest_neighbour_accuracy", "precision", "recall")
+PAPER = "pc"
+"""The sampler of Tseng et al. (arXiv 2212.10777), a predictor and a corrector, of which they take 1,000 steps."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """How cells are made."""
+
+    n_steps: int
+    solver: str = "dpmpp_2m"
+    handover: str = "transport"
+    n_corrections: int = 0
+
+    @property
+    def name(self) -> str:
+        """The way in words."""
+        corrected = f", {self.n_corrections} Langevin steps" if self.n_corrections else ""
+        return f"{self.handover}{corrected}, {self.n_steps} steps of {self.solver}"
+
+
+def ways(settings: BenchmarkSharingSettings) -> Iterator[Way]:
+    """Every way that is compared."""
+    for handover in ("identity", "linear", "transport"):
+        yield Way(n_steps=settings.n_steps, handover=handover)
+    for handover in ("identity", "transport"):
+        yield Way(n_steps=settings.n_steps, handover=handover, n_corrections=settings.n_corrections)
+    if settings.n_paper_steps:
+        yield Way(n_steps=settings.n_paper_steps, handover="identity", solver=PAPER)
+
+
+def run(arguments: argparse.Namespace, settings: BenchmarkSharingSettings) -> None:
+    """Generate as many cells of every class as test has, in every way, and compare them with test."""
+    device = choose_device(arguments.device)
+    trained = Trained.read(arguments.model, arguments.codec, device)
+    cells = trained.cells(arguments.cells, obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
+    log.info("running on %s", describe(device))
+    test = cells.obs[CELL_TYPE][cells.obs[SPLIT] == "test"].astype(str).value_counts()
+    numbers = {name: int(test.get(name, 0)) for name in trained.model.hierarchy.classes}
+    flat = trained.sampler(n_steps=settings.n_steps, handover="identity", seed=0)
+    _, without_tree = n_evaluations(flat, numbers)
+    rows: list[dict[str, object]] = []
+    for number, way in enumerate(ways(settings)):
+        for repeat in range(settings.n_seeds):
+            sampler = trained.sampler(
+                solver=way.solver,
+                n_steps=way.n_steps,
+                handover=way.handover,
+                n_corrections=way.n_corrections,
+                seed=arguments.seed + repeat,
+            )
+            made, _ = n_evaluations(sampler, numbers)
+            study = read_study(trained.generate(sampler, numbers), cells, {}, EvaluateSettings(), arguments.seed)
+            if not number:
+                rows.append({"way": FLOOR, "repeat": repeat, **compared(study, FLOOR, arguments.seed, repeat)})
+            found = compared(study, OWN, arguments.seed, repeat)
+            rows.append({"way": way.name, "repeat": repeat, "evaluations": made, "share": made / without_tree, **found})
+            log.info("%s, repeat %d", way.name, repeat + 1)
+    table = pd.DataFrame(rows)
+    with files.written_together(arguments.output_table) as (path,):
+        files.write_table(table, path)
+    scaled = table.assign(**{name: factor * table[name] for name, factor in SCALES.items() if name in table})
+    print(scaled.groupby("way", sort=False).agg(["mean", "std"]).drop(columns="repeat").T.round(3).to_string())
+
+
+def compared(study: Study, source: str, seed: int, repeat: int) -> Values:
+    """Metrics of a source against the test cells."""
+    settings = EvaluateSettings(n_permutations=19)
+    real, other = pair_of(study, source, seed, repeat)
+    a, b = View.of(real, study.reference), View.of(other, study.reference)
+    rng = partial(numpy_rng, seed, "benchmark-sharing", source, repeat)
+    values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
+    of_types = type_metrics(a, b, {}, study.reference.bandwidth, settings.max_cells)
+    values |= means_over_types(of_types, real.n_per_type())
+    return {name: values[name] for name in METRICS if name in values}
