@@ -158,9 +158,12 @@ COMMANDS = {
             "genes": "mean, variance and zeros of every gene (parquet)",
             "fold-changes": "log-fold-changes at every branch point (parquet)",
             "correlations": "gene-gene correlations within types (parquet)",
+            "branch-genes": "genes that separate the children of a branch point (parquet)",
+            "separability": "how well the children can be told apart (parquet)",
         },
         outputs={
             "tree": "tree of the classes on the noise axis",
+            "branch-points": "separability and genes of every branch point",
             "training": "training curves",
             "metrics": "metrics against floor and baselines",
             "page": "the same as tables (html)",

@@ -133,6 +133,40 @@ def invented_fold_changes(hierarchy: Hierarchy, n_genes: int = 30, seed: int = 0
     return pd.concat(parts, ignore_index=True)
 
 
+def invented_separability(hierarchy: Hierarchy) -> pd.DataFrame:
+    """Table of `analyse`: curves that fall from one to chance, for all branch points but the last."""
+    times = np.linspace(0, 1, 11)
+    tables = []
+    for position in hierarchy.branch_points[: max(1, len(hierarchy.branch_points) - 1)]:
+        chance = 1 / len(hierarchy.children[position])
+        accuracy = chance + (1 - chance) * (1 - times) ** 2
+        name = hierarchy.branches[position].name
+        tables.append(pd.DataFrame({"branch": name, "time": times, "accuracy": accuracy, "chance": chance}))
+    return pd.concat(tables, ignore_index=True)
+
+
+def invented_branch_genes(hierarchy: Hierarchy, n_genes: int = 30, seed: int = 0) -> pd.DataFrame:
+    """Table of `analyse`: a row per branch point, child and gene."""
+    rng = np.random.default_rng(seed)
+    tables = []
+    for position in hierarchy.branch_points:
+        for child in hierarchy.children[position]:
+            change = rng.normal(size=n_genes)
+            tables.append(
+                pd.DataFrame(
+                    {
+                        "branch": hierarchy.branches[position].name,
+                        "child": hierarchy.branches[child].name,
+                        "gene": [f"GENE{i}" for i in range(n_genes)],
+                        "log2_fold_change": change,
+                        "statistic": 10 * change,
+                        "q_value": np.exp(-5 * np.abs(change)),
+                    }
+                )
+            )
+    return pd.concat(tables, ignore_index=True)
+
+
 def invented_correlations(n_types: int, n_genes: int = 12, seed: int = 0) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     genes = np.array([f"gene_{i}" for i in range(n_genes)])

@@ -6,6 +6,7 @@ import argparse
 
 from branchgen import files
 from branchgen.analysis.figures import class_colours, render
+from branchgen.analysis.figures_branch_points import branch_points_figure
 from branchgen.analysis.figures_correlations import correlations_figure
 from branchgen.analysis.figures_genes import fold_changes_figure, gene_moments_figure
 from branchgen.analysis.figures_metrics import metrics_figure
@@ -28,6 +29,8 @@ COLUMNS = {
     "genes": ("source", "group", "gene", "mean", "variance", "zeros"),
     "fold_changes": ("branch", "child", "source", "gene", "real", "generated", "slope"),
     "correlations": ("group", "source", "gene_a", "gene_b", "correlation", "n_cells"),
+    "branch_genes": ("branch", "child", "gene", "log2_fold_change", "statistic", "q_value"),
+    "separability": ("branch", "time", "accuracy", "chance"),
 }
 
 
@@ -48,6 +51,7 @@ def run(arguments: argparse.Namespace, settings: PlotSettings) -> None:
     colours = class_colours(leaves)
     drawn = {
         arguments.output_tree: tree_figure(hierarchy, schedule, support, colours),
+        arguments.output_branch_points: branch_points_figure(tables["separability"], tables["branch_genes"], hierarchy),
         arguments.output_training: training_figure(tables["training"], hierarchy),
         arguments.output_metrics: metrics_figure(tables["metrics"], leaves),
         arguments.output_verdicts: verdicts_figure(tables["verdicts"], leaves),

@@ -13,6 +13,7 @@ from branchgen.cli import main
 
 FIGURES = (
     "tree",
+    "branch-points",
     "training",
     "metrics",
     "verdicts",
@@ -44,6 +45,8 @@ def plot_line(run: Path, tables: Path, folder: Path, format_: str = "svg", **cha
         "hierarchy": run / "hierarchy.json",
         "training": run / "training.parquet",
         **{name: tables / f"{name}.parquet" for name in TABLES},
+        "branch-genes": run / "branch_genes.parquet",
+        "separability": run / "separability.parquet",
         **changes,
     }
     outputs = {f"output-{name}": folder / f"{name}.{format_}" for name in FIGURES}

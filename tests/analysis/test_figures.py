@@ -10,15 +10,18 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
+import pandas as pd
 import pytest
 from drawing import (
     SCHEDULE,
+    invented_branch_genes,
     invented_correlations,
     invented_embedding,
     invented_fold_changes,
     invented_genes,
     invented_hierarchy,
     invented_metrics,
+    invented_separability,
     invented_training,
     invented_verdicts,
     names_of,
@@ -29,6 +32,7 @@ from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
 from branchgen.analysis.figures import class_colours, render
+from branchgen.analysis.figures_branch_points import branch_points_figure
 from branchgen.analysis.figures_correlations import correlations_figure
 from branchgen.analysis.figures_genes import fold_changes_figure, gene_moments_figure
 from branchgen.analysis.figures_metrics import metrics_figure
@@ -79,6 +83,11 @@ def fold_changes(n_types: int) -> Figure:
     return fold_changes_figure(invented_fold_changes(hierarchy), hierarchy)
 
 
+def branch_points(n_types: int) -> Figure:
+    hierarchy, _ = invented_hierarchy(n_types)
+    return branch_points_figure(invented_separability(hierarchy), invented_branch_genes(hierarchy), hierarchy)
+
+
 def gene_correlations(n_types: int) -> Figure:
     return correlations_figure(invented_correlations(n_types))
 
@@ -96,6 +105,7 @@ FIGURES = OF_ALL_CLASSES | {
     "gene_moments": gene_moments,
     "fold_changes": fold_changes,
     "correlations": gene_correlations,
+    "branch_points": branch_points,
 }
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 Draw = Callable[[int], Figure]
@@ -170,6 +180,28 @@ def test_equal_tables_give_equal_bytes_whatever_the_users_style(draw: Draw) -> N
 @pytest.mark.parametrize("draw", [*OF_ALL_CLASSES.values(), fold_changes])
 def test_figures_grow_with_the_number_of_types(draw: Draw) -> None:
     assert draw(12).get_figheight() > draw(4).get_figheight()
+
+
+def test_genes_of_a_child_are_those_it_has_more_of_and_is_sure_of() -> None:
+    hierarchy, _ = invented_hierarchy(4)
+    genes = invented_branch_genes(hierarchy)
+    position = hierarchy.branch_points[-1]
+    branch, child = hierarchy.branches[position], hierarchy.branches[hierarchy.children[position][0]]
+    rows = genes[(genes["branch"] == branch.name) & (genes["child"] == child.name)]
+    sure = rows[(rows["q_value"] <= 0.05) & (rows["log2_fold_change"] > 0)]
+    expected = ", ".join(sure.sort_values("statistic", ascending=False)["gene"].head(6))
+    figure = branch_points_figure(invented_separability(hierarchy), genes, hierarchy)
+    shown = " ".join(text.get_text().replace("\n", " ") for axes in figure.axes for text in axes.texts)
+    assert f"{child.name}: {expected}" in re.sub(r"\s+", " ", shown)
+    (line,) = [line for line in figure.axes[-2].get_lines() if list(line.get_ydata()) == [0, 1]]
+    assert line.get_xdata()[0] == branch.t_start
+    assert "too few cells" in shown
+
+
+def test_a_single_class_has_no_branch_points_to_draw() -> None:
+    alone = Hierarchy((Branch(name="a", classes=("a",), t_start=0.0, t_end=1.0),))
+    figure = branch_points_figure(pd.DataFrame(), pd.DataFrame(), alone)
+    assert "no branch points" in figure.axes[0].texts[0].get_text()
 
 
 def test_branches_and_intervals_stand_at_their_times() -> None:

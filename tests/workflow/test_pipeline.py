@@ -23,6 +23,7 @@ from branchgen.cells import keys
 
 FIGURES = [
     "tree",
+    "branch_points",
     "training",
     "metrics",
     "verdicts",
@@ -148,7 +149,7 @@ def test_one_class_is_enough(tmp_path: Path) -> None:
         pytest.param(
             {"train": {"n_steps": 61}}, {"train", "generate", "analyse", "transmute", "evaluate", "plot"}, id="train"
         ),
-        pytest.param({"analyse": {"n_cells": 33}}, {"analyse"}, id="analyse"),
+        pytest.param({"analyse": {"n_cells": 33}}, {"analyse", "plot"}, id="analyse"),
         pytest.param({"transmute": {"noising": "fresh"}}, {"transmute"}, id="transmute"),
         pytest.param({"evaluate": {"n_genes": 51}}, {"evaluate", "plot"}, id="evaluate"),
         pytest.param({"baseline": {"n_cells": 31}}, {"baseline_latent", "evaluate", "plot"}, id="baseline"),
@@ -181,7 +182,7 @@ def test_a_new_version_repeats_the_steps_whose_code_has_changed(finished: Path, 
     assert repeated_with(package, finished) == set()
     module = package / "branchgen" / "commands" / "analyse.py"
     module.write_text(module.read_text() + "\nCHANGED = True\n")
-    assert repeated_with(package, finished) == {"analyse"}
+    assert repeated_with(package, finished) == {"analyse", "plot"}
 
 
 def test_report_shows_every_figure_with_its_caption(finished: Path) -> None:

@@ -126,12 +126,20 @@ rule plot:
         fold_changes="<results>/{dataset}/fold_changes.parquet",
         correlations="<results>/{dataset}/correlations.parquet",
         embedding="<results>/{dataset}/embedding.parquet",
+        branch_genes="<results>/{dataset}/branch_genes.parquet",
+        separability="<results>/{dataset}/separability.parquet",
     output:
         tree=report(
             f"<results>/{{dataset}}/figures/tree.{FORMAT}",
             caption="../report/tree.rst",
             category="Hierarchy",
             labels={"dataset": "{dataset}", "figure": "tree of the classes"},
+        ),
+        branch_points=report(
+            f"<results>/{{dataset}}/figures/branch_points.{FORMAT}",
+            caption="../report/branch_points.rst",
+            category="Hierarchy",
+            labels={"dataset": "{dataset}", "figure": "branch points"},
         ),
         training=report(
             f"<results>/{{dataset}}/figures/training.{FORMAT}",
@@ -203,6 +211,8 @@ rule plot:
         "branchgen plot --hierarchy {input.hierarchy:q} --training {input.training:q}"
         " --metrics {input.metrics:q} --verdicts {input.verdicts:q} --genes {input.genes:q}"
         " --fold-changes {input.fold_changes:q} --correlations {input.correlations:q} --embedding {input.embedding:q}"
+        " --branch-genes {input.branch_genes:q} --separability {input.separability:q}"
+        " --output-branch-points {output.branch_points:q}"
         " --output-tree {output.tree:q} --output-training {output.training:q} --output-metrics {output.metrics:q}"
         " --output-page {output.page:q} --output-verdicts {output.verdicts:q}"
         " --output-gene-moments {output.gene_moments:q} --output-fold-changes {output.fold_changes:q}"
