@@ -208,7 +208,7 @@ def test_names_that_mean_something_else_are_refused(name: str, message: str) -> 
         ({"min_genes_per_cell": 121}, "no cell of cells has 121 detected genes; lower min_genes_per_cell"),
         (
             {"min_cells_per_class": 500},
-            r"0 classes of at least 500 cells; .* lower min_cells_per_class \(removed: A0 \(",
+            r"no class of at least 500 cells \(removed: A0 \(.*; lower min_cells_per_class",
         ),
         ({"min_cells_per_gene": 9000}, r"0 genes of cells are detected in 9000 cells .* lower min_cells_per_gene"),
     ],
