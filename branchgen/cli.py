@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from branchgen import __version__
-from branchgen.config import COMMAND_SETTINGS, Section
+from branchgen.config import COMMAND_SETTINGS
 from branchgen.errors import BranchgenError
+from branchgen.section import Section
 
 
 @dataclass(frozen=True, kw_only=True)

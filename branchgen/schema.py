@@ -6,7 +6,8 @@ import dataclasses
 import typing
 from typing import Any, Literal
 
-from branchgen.config import SECTIONS, Section
+from branchgen.config import SECTIONS
+from branchgen.section import Section
 
 DATASET: dict[str, Any] = {
     "type": "object",

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from branchgen.diffusion.handover import BranchMoments
+from branchgen.diffusion.sample import TreeSampler
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Denoise
 from branchgen.hierarchy.moments import Moments
@@ -54,6 +56,18 @@ class GaussianMixtureTree:
         code = self.classes.index(name)
         x = rng.multivariate_normal(self.moments.mean[code], self.moments.covariance[code], n)
         return torch.from_numpy(x)
+
+    def sampler(self, hierarchy: Hierarchy, **choices: Any) -> TreeSampler:
+        """Sampler with the exact denoisers of a hierarchy's branches; fields that are not chosen have plain values."""
+        values = {"solver": "dpmpp_2m", "n_steps": 20, "handover": "transport", "seed": 0, **choices}
+        return TreeSampler(
+            hierarchy=hierarchy,
+            schedule=self.schedule,
+            moments=self.branch_moments(hierarchy),
+            denoiser_of=lambda name: self.denoiser(hierarchy.node(name).classes),
+            like=torch.zeros(1, dtype=torch.float64),
+            **values,
+        )
 
     def branch_moments(self, hierarchy: Hierarchy) -> BranchMoments:
         return BranchMoments.pooled(hierarchy, self.classes, self.moments, self.weights)

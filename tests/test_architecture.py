@@ -17,6 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "branchgen"
 # From the ground up; a module imports only from its own line or from lines above it.
 LAYERS = (
     ("errors", "seeds", "provenance"),
+    ("section",),
     ("config",),
     ("cells", "hierarchy"),
     ("diffusion",),
@@ -30,7 +31,7 @@ LAYERS = (
 # Siblings of one layer that know nothing of each other.
 STRANGERS = {("cells", "hierarchy"), ("hierarchy", "cells")}
 # Tools beside the layers, used by the workflow and the tests; no module imports them.
-BESIDE = {"fingerprint": set(), "schema": {"config"}}
+BESIDE = {"fingerprint": set(), "schema": {"config", "section"}}
 EDGE = ("files", "growing", "device", "progress", "trained", "commands", "api", "cli", "__main__")
 
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -39,6 +40,7 @@ ALLOWED = {
     "hierarchy": {"numpy", "scipy"},
     "diffusion": {"numpy", "torch"},
     "config": set(),
+    "section": set(),
     "errors": set(),
     "seeds": {"numpy", "torch"},
     "provenance": set(),

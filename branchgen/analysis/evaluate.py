@@ -69,7 +69,7 @@ class Runs:
 
     @classmethod
     def joined(cls, parts: Iterable[Runs]) -> Runs:
-        """All that several comparisons found; the genes of a classifier are those of the first that has some."""
+        """All that several comparisons found."""
         whole = cls()
         for part in parts:
             whole.rows += part.rows

@@ -108,17 +108,7 @@ def world() -> World:
     )
     hierarchy = Hierarchy.from_clades(Clade(classes=CLASSES, children=below, time=0.8), 0.03)
     assert [branch.name for branch in hierarchy.branches] == ["root", "a", "a1", "a2", "b", "b1", "b2", "b3"]
-    sampler = TreeSampler(
-        hierarchy=hierarchy,
-        schedule=tree.schedule,
-        moments=tree.branch_moments(hierarchy),
-        denoiser_of=lambda name: tree.denoiser(hierarchy.node(name).classes),
-        solver="dpmpp_2m",
-        n_steps=20,
-        handover="transport",
-        seed=0,
-        like=torch.zeros(1, dtype=torch.float64),
-    )
+    sampler = tree.sampler(hierarchy)
     return World(cells, codec, tree, sampler)
 
 

@@ -37,17 +37,7 @@ HIERARCHY = Hierarchy.from_clades(
 
 
 def sampler_of(tree: GaussianMixtureTree = TREE, hierarchy: Hierarchy = HIERARCHY) -> TreeSampler:
-    return TreeSampler(
-        hierarchy=hierarchy,
-        schedule=tree.schedule,
-        moments=tree.branch_moments(hierarchy),
-        denoiser_of=lambda name: tree.denoiser(hierarchy.node(name).classes),
-        solver="dpmpp_2m",
-        n_steps=10,
-        handover="transport",
-        seed=0,
-        like=torch.zeros(1, dtype=torch.float64),
-    )
+    return tree.sampler(hierarchy, n_steps=10)
 
 
 def drawn(n: int, seed: int = 0, scale: float = 0.0) -> tuple[Latents, np.ndarray]:

@@ -25,17 +25,7 @@ from branchgen.hierarchy.tree import Clade, Hierarchy
 
 
 def sampler_of(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str, solver: str = "dpmpp_2m") -> TreeSampler:
-    return TreeSampler(
-        hierarchy=hierarchy,
-        schedule=tree.schedule,
-        moments=tree.branch_moments(hierarchy),
-        denoiser_of=lambda name: tree.denoiser(hierarchy.node(name).classes),
-        solver=solver,
-        n_steps=20,
-        handover=handover,
-        seed=0,
-        like=torch.zeros(1, dtype=torch.float64),
-    )
+    return tree.sampler(hierarchy, solver=solver, handover=handover)
 
 
 def derived(tree: GaussianMixtureTree, epsilon: float) -> Hierarchy:

@@ -23,17 +23,7 @@ TREE = binary_tree(6, 8, separation=6.0)
 def sampler_of(tree: GaussianMixtureTree, n_steps: int = 40, handover: str = "transport") -> TreeSampler:
     criterion = Fidelity(tree.moments, tree.schedule.levels, 0.3)
     hierarchy = Hierarchy.from_clades(merge_by_criterion(criterion, tree.classes), 0.03)
-    return TreeSampler(
-        hierarchy=hierarchy,
-        schedule=tree.schedule,
-        moments=tree.branch_moments(hierarchy),
-        denoiser_of=lambda name: tree.denoiser(hierarchy.node(name).classes),
-        solver="dpmpp_2m",
-        n_steps=n_steps,
-        handover=handover,
-        seed=0,
-        like=torch.zeros(1, dtype=torch.float64),
-    )
+    return tree.sampler(hierarchy, n_steps=n_steps, handover=handover)
 
 
 def cells(tree: GaussianMixtureTree, name: str, n: int) -> torch.Tensor:
