@@ -54,7 +54,7 @@ class Run:
     @property
     def hierarchy(self) -> Hierarchy:
         """The tree: branches with their classes and times."""
-        return self._trained.model.hierarchy
+        return self._trained.model.grown(GenerateSettings().n_steps).hierarchy
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -71,7 +71,6 @@ class Run:
         text = n_cells if isinstance(n_cells, str) else json.dumps(n_cells)
         chosen = GenerateSettings.from_mapping({"n_cells": text, **settings})
         model = self._trained.model
-        numbers = allocate(requested_numbers(text, model.class_counts), model.hierarchy, model.class_counts)
         sampler = self._trained.sampler(
             solver=chosen.solver,
             n_steps=chosen.n_steps,
@@ -79,6 +78,8 @@ class Run:
             n_corrections=chosen.n_corrections,
             seed=seed,
         )
+        request = requested_numbers(text, model.n_train, model.newest)
+        numbers = allocate(request, sampler.hierarchy, model.n_train)
         made = self._trained.generate(sampler, numbers, chosen.ancestors)
         return self._signed(made, "generate", chosen.to_dict(), seed, n_cells=numbers)
 

@@ -55,6 +55,7 @@ COMMANDS = {
             "label-key": "column of obs with the cell types",
             "counts": "where the raw counts are: X or the name of a layer (default: X)",
             "split-key": "column of obs (donor, batch) whose values are kept together in one split",
+            "like": "prepared cells (h5ad) whose genes are taken, for cells that are to extend their model",
         },
         required=("source", "label-key"),
     ),
@@ -130,6 +131,21 @@ COMMANDS = {
         required=("source", "target"),
         device=True,
     ),
+    "extend": Command(
+        summary="Add the classes of new cells to a trained model; what it makes of the old ones stays, bit for bit.",
+        inputs={
+            "model": "the model (pt)",
+            "codec": "the codec (pt)",
+            "cells": "prepared cells of the new classes (h5ad), made with prepare --like",
+        },
+        outputs={
+            "model": "the model with the new classes (pt)",
+            "hierarchy": "the hierarchy with the new classes (json)",
+            "newick": "the same tree (Newick)",
+            "summary": "place, training and codec's fit of every new class (parquet)",
+        },
+        device=True,
+    ),
     "evaluate": Command(
         summary="Compare generated with held-out real cells.",
         inputs={
@@ -199,6 +215,15 @@ COMMANDS = {
         summary="Measure what sharing branches saves and costs, by the way cells are handed over.",
         inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
         outputs={"table": "a row for every way and repeat (parquet)"},
+        device=True,
+    ),
+    "benchmark-extend": Command(
+        summary="Leave classes out, add them again, and compare with fine-tuning and with training from the start.",
+        inputs={"cells": "prepared cells (h5ad)"},
+        outputs={"table": "a row for every class, way and group of cells (parquet)"},
+        options={"classes": "classes that are left out, each by itself"},
+        lists=("classes",),
+        required=("classes",),
         device=True,
     ),
     "benchmark-transmute": Command(

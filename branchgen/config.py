@@ -78,12 +78,9 @@ class DeriveSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings(Section):
-    """The branched diffusion model and its training."""
+class FitSettings(Section):
+    """Steps of an optimiser, until held-out cells are no longer denoised better."""
 
-    n_hidden: int = knob(256, "Width of the encoder shared by all branches.", low=8)
-    n_blocks: int = knob(3, "Residual blocks of the shared encoder.", low=1)
-    n_head: int = knob(64, "Width of the hidden layer of a branch's head.", low=1)
     n_steps: int = knob(3000, "Training steps at most.", low=1)
     batch_size: int = knob(512, "Noised cells per training step.", low=16)
     learning_rate: float = knob(2e-3, "Peak learning rate; warmed up, then annealed by a cosine.", low=0)
@@ -92,12 +89,31 @@ class TrainSettings(Section):
     ema_halflife: float = knob(
         0.05, "Half-life of the weights' exponential moving average, as a fraction of the steps taken.", low=0, high=1
     )
+    validate_every: int = knob(100, "Steps between evaluations of the held-out denoising loss.", low=1)
+    patience: int = knob(15, "Evaluations without a lower held-out loss before training stops.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings(FitSettings):
+    """The branched diffusion model and its training."""
+
+    n_hidden: int = knob(256, "Width of the encoder shared by all branches.", low=8)
+    n_blocks: int = knob(3, "Residual blocks of the shared encoder.", low=1)
+    n_head: int = knob(64, "Width of the hidden layer of a branch's head.", low=1)
     class_weighting: Literal["equal", "sqrt", "proportional"] = knob(
         "sqrt", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
     )
-    validate_every: int = knob(100, "Steps between evaluations of the held-out denoising loss.", low=1)
-    patience: int = knob(15, "Evaluations without a lower held-out loss before training stops.", low=1)
     checkpoint_seconds: float = knob(60.0, "Seconds between checkpoints.", low=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtendSettings(FitSettings):
+    """New classes on a trained model."""
+
+    n_steps: int = knob(1000, "Training steps of a class at most.", low=1)
+    epsilon: float = knob(
+        0.5, "Budget in nats for the time at which a class leaves the branch it shares, as in derive.", low=0
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,8 +122,8 @@ class GenerateSettings(Section):
 
     n_cells: str = knob(
         "train",
-        "A number for every class; train: as many of each class as the training split has; "
-        "or a table of class (or branch) to number.",
+        "A number for every class; train: as many of each class as the training split has; new: the same of the "
+        "classes by which the model was extended last; or a table of class (or branch) to number.",
     )
     solver: Literal["dpmpp_2m", "heun", "sde", "pc"] = knob(
         "dpmpp_2m", "Integrator of the reverse process: dpmpp_2m, heun, sde (stochastic), pc (predictor-corrector)."
@@ -238,6 +254,16 @@ class BenchmarkSharingSettings(Section):
     n_seeds: int = knob(3, "Sets of cells that are generated in every way.", low=1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkExtendSettings(Section):
+    """Extension beside fine-tuning and training from the start; not a part of the workflow."""
+
+    codec: Literal["nb", "pca"] = knob("nb", "Codec, as in encode.")
+    n_train_steps: int = knob(3000, "Training steps of a whole model at most.", low=1)
+    n_steps: int = knob(1000, "Training steps of an extension, and of fine-tuning, at most.", low=1)
+    n_solver_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+
+
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -247,6 +273,7 @@ SECTIONS: dict[str, type[Section]] = {
     "baseline": BaselineSettings,
     "analyse": AnalyseSettings,
     "transmute": TransmuteSettings,
+    "extend": ExtendSettings,
     "evaluate": EvaluateSettings,
     "plot": PlotSettings,
 }
@@ -258,5 +285,6 @@ COMMAND_SETTINGS: dict[str, type[Section]] = {
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,
     "benchmark-sharing": BenchmarkSharingSettings,
+    "benchmark-extend": BenchmarkExtendSettings,
 }
 """Settings class of every command that has settings."""

@@ -9,6 +9,23 @@ from typing import Any, Literal
 from branchgen.config import SECTIONS
 from branchgen.section import Section
 
+COLUMNS: dict[str, Any] = {
+    "label_key": {"type": "string", "minLength": 1, "description": "Column of obs with the cell types."},
+    "counts": {
+        "type": "string",
+        "minLength": 1,
+        "default": "X",
+        "description": "Where the raw counts are: X, or the name of a layer.",
+    },
+    "split_key": {
+        "type": "string",
+        "minLength": 1,
+        "description": "Column of obs (donor, batch) whose values are kept together in one split; "
+        "without it the splits are stratified by cell type.",
+    },
+}
+"""Where in a file of counts everything is."""
+
 DATASET: dict[str, Any] = {
     "type": "object",
     "description": "One dataset: where its counts are, and what its columns of obs mean.",
@@ -26,19 +43,7 @@ DATASET: dict[str, Any] = {
             "pattern": "^[0-9a-f]{64}$",
             "description": "SHA-256 (64 hexadecimal digits) of the file behind a URL; for a URL alone, required there.",
         },
-        "label_key": {"type": "string", "minLength": 1, "description": "Column of obs with the cell types."},
-        "counts": {
-            "type": "string",
-            "minLength": 1,
-            "default": "X",
-            "description": "Where the raw counts are: X, or the name of a layer.",
-        },
-        "split_key": {
-            "type": "string",
-            "minLength": 1,
-            "description": "Column of obs (donor, batch) whose values are kept together in one split; "
-            "without it the splits are stratified by cell type.",
-        },
+        **COLUMNS,
         "newick": {
             "type": "string",
             "minLength": 1,
@@ -65,6 +70,26 @@ DATASET: dict[str, Any] = {
             "uniqueItems": True,
             "description": "Pairs of classes, from and to: real cells of the one are made cells of the other.",
         },
+        "extend": {
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9_.-]*$"},
+            "additionalProperties": {
+                "type": "object",
+                "additionalProperties": False,
+                "required": ["source", "label_key"],
+                "properties": {
+                    "source": {
+                        "type": "string",
+                        "minLength": 1,
+                        "description": "Raw counts of the new classes: path to an h5ad with the genes of the model.",
+                    },
+                    **COLUMNS,
+                },
+            },
+            "description": "Cells of new classes by the name of the extension; each adds to the model of the one "
+            "before.",
+        },
     },
     "not": {"required": ["newick", "levels"]},
     "if": {"required": ["source"], "properties": {"source": {"pattern": "^(https?|ftp)://"}}},
@@ -75,7 +100,7 @@ DATASET: dict[str, Any] = {
 N_CELLS: dict[str, Any] = {
     "anyOf": [
         {"type": "integer", "minimum": 1},
-        {"const": "train"},
+        {"enum": ["train", "new"]},
         {"type": "object", "minProperties": 1, "additionalProperties": {"type": "integer", "minimum": 0}},
     ]
 }

@@ -83,11 +83,13 @@ class Trained:
     def require_genes(self, cells: AnnData, source: str) -> None:
         """Raise BranchgenError where cells have other genes than the model, or have them in another order."""
         if tuple(map(str, cells.var_names)) != self.model.genes:
-            raise BranchgenError(f"{source} has other genes than {self.path}; train on these cells")
+            raise BranchgenError(
+                f"{source} has other genes than {self.path}; train on these cells, or prepare them --like its own"
+            )
 
     def generated(self, sampler: TreeSampler, numbers: Mapping[str, int], ancestors: str = "shared") -> Iterator[Cells]:
         """New cells, as many of every class as wanted, block by block; `ancestors` as in `sample_blocks`."""
-        position = {name: number for number, name in enumerate(self.model.hierarchy.classes)}
+        position = {name: number for number, name in enumerate(sampler.hierarchy.classes)}
         for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors):
             # Whole blocks are drawn, so that a cell does not depend on how many are wanted.
             rng = numpy_rng(sampler.seed, "generate", "counts", name, block)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
+from anndata import AnnData
 
 from branchgen.cli import COMMANDS, main
 
@@ -27,6 +29,15 @@ FILES = {
     "separability": "separability.parquet",
 }
 """Name of every file by its flag."""
+NEW_CELLS = "new_cells.h5ad"
+"""Name of the prepared cells of a new class."""
+READ_BY_EXTEND = {"cells": NEW_CELLS}
+WRITTEN_BY_EXTEND = {
+    "model": "extended.pt",
+    "hierarchy": "extended.json",
+    "newick": "extended.nwk",
+    "summary": "extension.parquet",
+}
 SOURCE = "source.h5ad"
 """Name of the simulated cells."""
 
@@ -46,8 +57,19 @@ SETTINGS: dict[str, dict[str, object]] = {
     "generate": {"device": "cpu", "n_steps": 6, "n_cells": 20},
     "analyse": {"device": "cpu", "n_steps": 6, "n_cells": 16, "n_draws": 8},
     "transmute": {"device": "cpu", "n_steps": 6, "source": "A0", "target": "B2"},
+    "extend": {"device": "cpu", "n_steps": 20, "batch_size": 128, "validate_every": 10},
 }
 """Quick settings of every command, in the order in which they run."""
+
+
+def input_name(command: str, flag: str) -> str:
+    """Name of the file that a command reads for a flag."""
+    return (READ_BY_EXTEND if command == "extend" else {}).get(flag, FILES.get(flag, flag))
+
+
+def output_name(command: str, flag: str) -> str:
+    """Name of the file that a command writes for a flag."""
+    return (WRITTEN_BY_EXTEND if command == "extend" else FILES).get(flag, flag)
 
 
 def command_line(command: str, folder: Path, output: Path | None = None, **changes: object) -> list[str]:
@@ -56,13 +78,13 @@ def command_line(command: str, folder: Path, output: Path | None = None, **chang
     A change replaces a setting or an input, is a further option, or (None) leaves one out; a list gives many values.
     """
     about = COMMANDS[command]
-    files = {flag: folder / FILES.get(flag, flag) for flag in about.inputs}
+    files = {flag: folder / input_name(command, flag) for flag in about.inputs}
     if command == "prepare":
         files["source"] = folder / SOURCE
     values = {**{flag.replace("-", "_"): path for flag, path in files.items()}, **SETTINGS.get(command, {}), **changes}
     line = [command]
     for flag in about.outputs:
-        line += [f"--output-{flag}", str((output or folder) / FILES.get(flag, flag))]
+        line += [f"--output-{flag}", str((output or folder) / output_name(command, flag))]
     for name, value in values.items():
         if value is not None:
             # One text, so that a negative number is not taken for a flag.
@@ -72,6 +94,15 @@ def command_line(command: str, folder: Path, output: Path | None = None, **chang
             else:
                 line += [flag, *map(str, value)] if isinstance(value, list) else [f"{flag}={value}"]
     return line
+
+
+def prepare_new_cells(folder: Path, source: AnnData) -> None:
+    """Prepare cells of new classes for the model of a folder."""
+    with TemporaryDirectory() as elsewhere:
+        source.write_h5ad(Path(elsewhere) / SOURCE)
+        line = command_line("prepare", Path(elsewhere), like=folder / FILES["cells"])
+        assert main(line) == 0
+        (Path(elsewhere) / FILES["cells"]).rename(folder / NEW_CELLS)
 
 
 def run_command(command: str, folder: Path, output: Path | None = None, **changes: object) -> int:

@@ -23,6 +23,7 @@ QUICK: dict[str, Any] = {
     "baseline": {"n_cells": 30},
     "analyse": {"n_cells": 32},
     "transmute": {"n_steps": 6},
+    "extend": {"n_steps": 20, "batch_size": 128, "validate_every": 10},
     "evaluate": {"n_genes": 50, "n_components": 10, "n_umap": 60, "n_seeds": 2},
     "plot": {},
 }

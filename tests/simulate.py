@@ -54,6 +54,19 @@ def simulate_cells(n_cells: int = 400, n_genes: int = 120, n_types: int = 4, see
     return cells
 
 
+def simulate_new_class(name: str = "C4", halves: tuple[str, str] = ("A0", "B2"), n_cells: int = 80) -> AnnData:
+    """Raw counts of a class that `simulate_cells` does not have, and lies between two that it has.
+
+    Every cell is half of one cell of each: every count is kept with probability one half.
+    """
+    cells = simulate_cells()
+    rng = np.random.default_rng(1)
+    chosen = [rng.choice(np.flatnonzero(cells.obs["cell_type"] == half), n_cells) for half in halves]
+    counts = sum(rng.binomial(cells.X[rows].toarray().astype(int), 0.5) for rows in chosen)
+    obs = pd.DataFrame({"cell_type": pd.Categorical([name] * n_cells)}, index=[f"{name}_{i}" for i in range(n_cells)])
+    return anndata.AnnData(X=sparse.csr_matrix(counts.astype(np.float32)), obs=obs, var=cells.var)
+
+
 def _program(rng: np.random.Generator, n_genes: int, *, share: float, effect: float) -> np.ndarray:
     """Log-fold-changes of a gene program: normal in a share of the genes, zero elsewhere."""
     return rng.normal(0.0, effect, n_genes) * (rng.random(n_genes) < share)

@@ -23,7 +23,7 @@ LAYERS = (
     ("diffusion",),
     ("analysis",),
     ("files", "growing", "device", "progress"),
-    ("trained",),
+    ("trained", "extension"),
     ("commands", "api"),
     ("cli",),
     ("__main__",),

@@ -20,7 +20,7 @@ import pytest
 import torch
 from anndata import AnnData
 from limits import full_disk
-from run_commands import FILES, SETTINGS, command_line, run_command
+from run_commands import SETTINGS, command_line, input_name, output_name, run_command
 
 from branchgen import files
 from branchgen.cells.keys import PROVENANCE
@@ -247,6 +247,32 @@ MISTAKES: dict[str, Mistake] = {
     "transmute: a codec of another run": Mistake(
         "transmute", ["{folder}/model.pt belongs to codec "], {"codec": "{folder}/other_codec.pt"}
     ),
+    "extend: a class that is there": Mistake(
+        "extend",
+        ["{folder}/model.pt has the class 'A0' of {folder}/cells.h5ad already; give cells of new classes alone"],
+        {"cells": "{folder}/cells.h5ad"},
+    ),
+    "extend: cells of other genes": Mistake(
+        "extend",
+        ["{folder}/other_cells.h5ad has other genes than {folder}/model.pt; train on these cells, or prepare "],
+        {"cells": "{folder}/other_cells.h5ad"},
+    ),
+    "extend: no cell to stop by": Mistake(
+        "extend",
+        ["class 'C4' of {folder}/new_cells.h5ad has no cells in the ref split; split by class"],
+        spoil=change_cells("new_cells.h5ad", lambda cells: cells[cells.obs["split"] != "ref"].copy()),
+    ),
+    "n_cells of new classes where there are none": Mistake(
+        "generate",
+        ["n_cells is 'new', but the model was never extended; give it a number, or train"],
+        {"n_cells": "new"},
+    ),
+    "prepare: a gene is missing": Mistake(
+        "prepare",
+        ["{folder}/source.h5ad lacks 60 of the 120 genes that are modelled, the first is 'gene_60'; give counts of "],
+        {"like": "{folder}/cells.h5ad"},
+        change_cells("source.h5ad", lambda cells: cells[:, :60].copy()),
+    ),
     "hierarchy of other latents": Mistake(
         "train", [CODECS % ("hierarchy.json", "other_latents.h5ad")], {"latents": "{folder}/other_latents.h5ad"}
     ),
@@ -435,9 +461,10 @@ INPUTS = [(command, flag) for command, about in COMMANDS.items() for flag in abo
 def test_an_absent_input_is_named(
     command: str, flag: str, folder: Path, results: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (folder / FILES[flag]).unlink()
+    path = folder / input_name(command, flag)
+    path.unlink()
     assert run_command(command, folder, results) == 2
-    check(capsys.readouterr().err, command, [f"{folder / FILES[flag]} does not exist; check the path"])
+    check(capsys.readouterr().err, command, [f"{path} does not exist; check the path"])
     assert not list(results.iterdir())
 
 
@@ -525,7 +552,7 @@ def limit_files(size: int) -> None:
 def test_a_full_disk_leaves_what_there_was(
     command: str, old: bool, tiny_run: Path, results: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    outputs = [results / FILES[flag] for flag in COMMANDS[command].outputs]
+    outputs = [results / output_name(command, flag) for flag in COMMANDS[command].outputs]
     for path in outputs if old else ():
         path.write_text("old")
     few = {"n_steps": 2} if "n_steps" in SETTINGS[command] else {}
@@ -573,5 +600,6 @@ def test_the_same_command_lines_without_a_mistake_succeed(folder: Path, results:
             assert run_command("derive", folder, results, **arguments) == 0
         for command in ("train", "generate", "analyse"):
             assert run_command(command, folder, results, n_steps=2) == 0
-    made = {FILES[flag] for command in ("derive", "train", "generate", "analyse") for flag in COMMANDS[command].outputs}
+    commands = ("derive", "train", "generate", "analyse")
+    made = {output_name(command, flag) for command in commands for flag in COMMANDS[command].outputs}
     assert {path.name for path in results.iterdir()} == made

@@ -17,9 +17,9 @@ import pytest
 import scanpy as sc
 import torch
 from anndata import AnnData
-from run_commands import FILES, SETTINGS, SOURCE, run_command
+from run_commands import SETTINGS, SOURCE, input_name, output_name, prepare_new_cells, run_command
 from scipy import sparse
-from simulate import simulate_cells
+from simulate import simulate_cells, simulate_new_class
 
 from branchgen import __version__, files
 from branchgen.cells.codec import Codec
@@ -190,7 +190,7 @@ def test_held_out_losses(tiny_run: Path) -> None:
     assert (table["loss"] > 0).all()
     names = {"all", *(branch.name for branch in hierarchy_of(tiny_run).branches)}
     groups = table.groupby(["step", "split"])
-    assert set(groups.groups) == {(step, split) for step in (20, 40) for split in ("train", "ref")}
+    assert set(groups.groups) == {(step, split) for step in (0, 20, 40) for split in ("train", "ref")}
     for (_, split), part in groups:
         assert {"all", "root"} < set(part["branch"]) <= names
         pooled = part[part["branch"] == "all"].set_index("sigma")
@@ -345,6 +345,8 @@ RECORDS: dict[str, tuple[str, Callable[[Path], str]]] = {
     "generated.h5ad": ("generate", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
     "branch_points.h5ad": ("analyse", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
     "transmuted.h5ad": ("transmute", lambda path: anndata.read_h5ad(path).uns["branchgen"]),
+    "extended.pt": ("extend", lambda path: torch.load(path, weights_only=True)["provenance"]),
+    "extended.json": ("extend", lambda path: json.loads(path.read_text())["provenance"]),
 }
 """Command that wrote an artefact, and its provenance."""
 
@@ -364,7 +366,7 @@ def test_every_artefact_says_where_it_comes_from(name: str, tiny_run: Path) -> N
     }
     expected: dict[str, Any] = {**SECTIONS[command]().to_dict(), **used}
     assert record["settings"] == {**expected, **({"n_cells": "20"} if command == "generate" else {})}
-    hashes = {flag: files.file_hash(tiny_run / FILES[flag]) for flag in COMMANDS[command].inputs}
+    hashes = {flag: files.file_hash(tiny_run / input_name(command, flag)) for flag in COMMANDS[command].inputs}
     hashes["source"] = hashes[str(tiny_run / SOURCE)] = files.file_hash(tiny_run / SOURCE)
     codec = torch.load(tiny_run / "codec.pt", weights_only=True)["hash"]
     assert record["inputs"]
@@ -386,7 +388,8 @@ def content(path: Path) -> str:
 def test_a_command_repeats_itself_bit_by_bit(command: str, tiny_run: Path, tmp_path: Path) -> None:
     assert run_command(command, tiny_run, tmp_path) == 0
     for flag in COMMANDS[command].outputs:
-        assert content(tmp_path / FILES[flag]) == content(tiny_run / FILES[flag])
+        name = output_name(command, flag)
+        assert content(tmp_path / name) == content(tiny_run / name)
     assert len(list(tmp_path.iterdir())) == len(COMMANDS[command].outputs)
 
 
@@ -502,6 +505,8 @@ def test_a_class_of_four_cells_goes_all_the_way(tmp_path: Path) -> None:
     cells[np.setdiff1d(np.arange(cells.n_obs), rare[4:])].write_h5ad(tmp_path / SOURCE)
     changes = {"prepare": {"min_cells_per_class": 4}, "generate": {"n_cells": 3}}
     for command in SETTINGS:
+        if command == "extend":
+            prepare_new_cells(tmp_path, simulate_new_class())
         assert run_command(command, tmp_path, **changes.get(command, {})) == 0
     model = torch.load(tmp_path / "model.pt", weights_only=True)
     assert model["class_counts"]["B3"] == 1

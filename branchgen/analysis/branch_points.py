@@ -74,7 +74,7 @@ def populations(sampler: TreeSampler, n_cells: int) -> Iterator[Population]:
         for name, leaving in members:
             noised = gathered(order[name], leaving=leaving)
             with torch.no_grad():
-                denoised = sampler.denoiser_of(name)(noised, branch.t_start)
+                denoised = sampler.denoiser_of(sampler.trunk_of[tree.index[name]])(noised, branch.t_start)
             yield Population(branch.name, name, branch.t_start, noised, denoised)
 
 
@@ -124,7 +124,9 @@ def branch_point_table(
     tree, moments = sampler.hierarchy, sampler.moments
     rows = []
     for position in tree.branch_points:
-        branch = tree.branches[position]
+        branch, trunk = tree.branches[position], sampler.trunk_of[position]
+        # Where a new class leaves, nothing was resampled.
+        own = support.get(trunk, {}) if len(sampler.parts(position)) == 1 else {}
         sigma = levels_at(sampler.schedule, branch.t_start)
         noise = np.diag(sigma**2)
         for child in tree.children[position]:
@@ -140,16 +142,16 @@ def branch_point_table(
                     "branch": branch.name,
                     "child": tree.branches[child].name,
                     "time": branch.t_start,
-                    "time_low": support[branch.name]["time_low"],
-                    "time_high": support[branch.name]["time_high"],
-                    "support": support[branch.name]["support"],
+                    "time_low": own.get("time_low"),
+                    "time_high": own.get("time_high"),
+                    "support": own.get("support"),
                     "sigma": float(sigma.mean()),
                     "divergence": float(divergence),
                     "classes": list(classes),
                     "n_train": sum(class_counts[name] for name in classes),
                 }
             )
-    return pd.DataFrame(rows, columns=POINTS).astype({"support": float})
+    return pd.DataFrame(rows, columns=POINTS).astype(dict.fromkeys(("time_low", "time_high", "support"), float))
 
 
 def branch_gene_table(sampler: TreeSampler, branch_points: AnnData, cells: AnnData) -> pd.DataFrame:

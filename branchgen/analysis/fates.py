@@ -7,7 +7,7 @@ classes below, all classes equally likely beforehand; probabilities are means ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from branchgen.diffusion.handover import levels_at
-from branchgen.diffusion.mixture import responsibilities
+from branchgen.diffusion.mixture import GaussianMixture, responsibilities
 from branchgen.diffusion.sample import TreeSampler
 from branchgen.seeds import numpy_rng
 
@@ -109,11 +109,16 @@ def child_probabilities(sampler: TreeSampler, position: int, cells: Latents, tim
     """Probability of every child of a branch, (n_cells, n_children), for cells noised to a time; means over `noise`."""
     tree, moments = sampler.hierarchy, sampler.moments
     sigma = levels_at(sampler.schedule, time)
-    mixture = moments.mixture(position, sigma)
-    mixture = replace(mixture, weights=np.full(len(mixture.names), 1 / len(mixture.names)))
-    members = np.array(
-        [[leaf in moments.leaves[child] for child in tree.children[position]] for leaf in mixture.names], dtype=float
+    classes = tree.branches[position].classes
+    leaves = [tree.index[tree.path(name)[-1].name] for name in classes]
+    mixture = GaussianMixture(
+        names=tuple(leaves),
+        weights=np.full(len(leaves), 1 / len(leaves)),
+        mean=moments.mean[leaves],
+        covariance=moments.covariance[leaves] + np.diag(sigma**2),
     )
+    children = [tree.branches[child].classes for child in tree.children[position]]
+    members = np.array([[name in child for child in children] for name in classes], dtype=float)
     found = np.empty((len(cells), members.shape[1]))
     for rows, x in cells.noised(sigma, noise):
         each = responsibilities(mixture, torch.from_numpy(x.reshape(-1, x.shape[-1]))) @ members

@@ -9,7 +9,7 @@ others.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -54,6 +54,8 @@ class Codec:
     body: Body
     centre: Tensor
     spread: Tensor
+    gains: Mapping[str, float] = field(default_factory=dict)
+    """Nats per held-out cell by which the codec beats the mean profile of a class, for the classes it was fitted to."""
 
     @property
     def n_latent(self) -> int:
@@ -84,13 +86,8 @@ class Codec:
 
     def to(self, device: torch.device) -> Codec:
         """The same codec on a device."""
-        return Codec(
-            kind=self.kind,
-            genes=self.genes,
-            body=self.body.to(device),
-            centre=self.centre.to(device),
-            spread=self.spread.to(device),
-        )
+        body, centre, spread = self.body.to(device), self.centre.to(device), self.spread.to(device)
+        return replace(self, body=body, centre=centre, spread=spread)
 
     def to_state(self) -> dict[str, Any]:
         """Plain types and tensors, with a hash of all that matters."""
@@ -101,7 +98,8 @@ class Codec:
             "centre": self.centre.cpu(),
             "spread": self.spread.cpu(),
         }
-        return {"kind": "codec", "format_version": FORMAT_VERSION, "hash": state_hash(content), **content}
+        about = {"kind": "codec", "format_version": FORMAT_VERSION, "hash": state_hash(content)}
+        return {**about, **content, "gains": dict(self.gains)}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
@@ -115,6 +113,7 @@ class Codec:
             body=BODIES[state["codec"]].from_state(state["body"]),
             centre=state["centre"],
             spread=state["spread"],
+            gains=state.get("gains", {}),
         )
 
 

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from branchgen.errors import BranchgenError
 
 
-def requested_numbers(text: str, class_counts: Mapping[str, int]) -> dict[str, int]:
+def requested_numbers(text: str, class_counts: Mapping[str, int], new: Collection[str] = ()) -> dict[str, int]:
     """Table of name to number of cells, as it was given.
 
-    The text is a number, for every class; ``train``, for as many as `class_counts` (the training cells); or a JSON
-    object of names to numbers. Raises BranchgenError for anything else; names are the caller's to check.
+    The text is a number, for every class; ``train``, for as many as `class_counts` (the training cells); ``new``, for
+    as many of the new classes; or a JSON object of names to numbers. Raises BranchgenError for anything else; names are
+    the caller's to check.
     """
     if text == "train":
         return dict(class_counts)
+    if text == "new":
+        if not new:
+            raise BranchgenError("n_cells is 'new', but the model was never extended; give it a number, or train")
+        return {name: class_counts[name] for name in new}
     try:
         value = json.loads(text)
     except ValueError:

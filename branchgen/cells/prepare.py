@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -47,13 +48,15 @@ def prepare(
     settings: PrepareSettings,
     source: str,
     rng: np.random.Generator,
+    genes: Sequence[str] | None = None,
 ) -> tuple[AnnData, Removed]:
     """Cells and genes that are modelled, and what was removed.
 
     `counts` is ``X`` or the name of a layer, `source` what the errors call the input. In this order: cells with few
     genes and then small classes are removed; the rest is split, by the values of ``obs[split_key]`` or else by
     class; genes in few cells and then all but the most variable ones are removed, both judged on the train and ref
-    splits alone; cells without counts of the remaining genes are removed. Labels become strings, whatever they were.
+    splits alone, unless `genes` says which are modelled, in their order; cells without counts of the remaining genes
+    are removed. Labels become strings, whatever they were.
 
     The result holds integer counts of the modelled genes in the input's order, all input columns of obs and var, and
     in obs the class, the split, the UMIs over the modelled and over all genes.
@@ -80,7 +83,10 @@ def prepare(
         splits = grouped_split(codes, groups[rows], split_key, rng)
 
     seen = np.isin(splits, [SPLITS.index(name) for name in SEEN])
-    detected, columns = modelled_genes(matrix[rows[seen]], settings, source)
+    if genes is None:
+        detected, columns = modelled_genes(matrix[rows[seen]], settings, source)
+    else:
+        detected, columns = cells.n_vars, given_genes(cells, genes, source)
     totals = np.asarray(matrix.sum(axis=1)).ravel()
     modelled = matrix[rows][:, columns]
     kept = np.diff(modelled.indptr) > 0
@@ -170,6 +176,18 @@ def modelled_genes(counts: sparse.csr_matrix, settings: PrepareSettings, source:
         AnnData(counts[:, columns]), flavor="pearson_residuals", n_top_genes=settings.n_genes, inplace=False
     )
     return len(columns), columns[table["highly_variable"].to_numpy(dtype=bool)]
+
+
+def given_genes(cells: AnnData, genes: Sequence[str], source: str) -> NDArray[np.int64]:
+    """Columns of these genes, in their order; BranchgenError counts those that are missing."""
+    columns = cells.var_names.astype(str).get_indexer(pd.Index(genes))
+    missing = np.flatnonzero(columns < 0)
+    if len(missing):
+        raise BranchgenError(
+            f"{source} lacks {len(missing)} of the {len(genes)} genes that are modelled, the first is "
+            f"{genes[missing[0]]!r}; give counts of the same genes, under the same names"
+        )
+    return np.asarray(columns, dtype=np.int64)
 
 
 def check_splits(

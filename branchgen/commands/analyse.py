@@ -29,10 +29,11 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     trained = Trained.read(arguments.model, arguments.codec, device)
     model = trained.model
     cells = trained.cells(arguments.cells, obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
-    if set(cells.obs[CELL_TYPE][cells.obs[SPLIT] == "train"]) != set(model.hierarchy.classes):
+    sampler = trained.sampler(n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed)
+    tree = sampler.hierarchy
+    if set(cells.obs[CELL_TYPE][cells.obs[SPLIT] == "train"]) != set(tree.classes):
         raise BranchgenError(f"{arguments.cells} has other classes than {arguments.model}; train on these cells")
     log.info("running on %s", describe(device))
-    sampler = trained.sampler(n_steps=settings.n_steps, handover=settings.handover, seed=arguments.seed)
     branch_points = branch_point_cells(sampler, trained.codec, settings.n_cells)
     branch_points.uns[PROVENANCE] = provenance(
         "analyse",
@@ -40,12 +41,12 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
         arguments.seed,
         {**trained.inputs, "cells": files.file_hash(arguments.cells)},
     )
-    table = branch_point_table(sampler, model.support, model.class_counts)
+    table = branch_point_table(sampler, model.support, model.n_train)
     genes = branch_gene_table(sampler, branch_points, cells)
     mean, scale = (part.astype(float) for part in trained.codec.encode(sparse.csr_matrix(cells.layers[COUNTS])))
     latents = Latents(mean=mean, scale=scale)
     found = fates(sampler, latents, settings.n_draws)
-    placed = fate_cells(cells, latents, found, model.hierarchy)
+    placed = fate_cells(cells, latents, found, tree)
     placed.uns[PROVENANCE] = branch_points.uns[PROVENANCE]
     unseen = np.flatnonzero(np.isin(cells.obs[SPLIT], ("test", "holdout")))
     types = cells.obs[CELL_TYPE].astype(str).to_numpy()
@@ -61,6 +62,6 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
         for path, output in zip(paths, outputs.values(), strict=True):
             write = files.write_h5ad if isinstance(output, AnnData) else files.write_table
             write(output, path)
-    log.info("%d branch points, %d cells", len(model.hierarchy.branch_points), branch_points.n_obs)
+    log.info("%d branch points, %d cells", len(tree.branch_points), branch_points.n_obs)
     own = (placed.obs[CELL_TYPE].cat.codes.to_numpy() == found.of_classes.argmax(axis=1)).mean()
     log.info("%d real cells; %.0f %% are most likely of their own class when noised", placed.n_obs, 100 * own)

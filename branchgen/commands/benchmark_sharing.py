@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace, settings: BenchmarkSharingSettings) -> No
     cells = trained.cells(arguments.cells, obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
     log.info("running on %s", describe(device))
     test = cells.obs[CELL_TYPE][cells.obs[SPLIT] == "test"].astype(str).value_counts()
-    numbers = {name: int(test.get(name, 0)) for name in trained.model.hierarchy.classes}
+    numbers = {name: int(test.get(name, 0)) for name in trained.model.n_train}
     flat = trained.sampler(n_steps=settings.n_steps, handover="identity", seed=0)
     _, without_tree = n_evaluations(flat, numbers)
     rows: list[dict[str, object]] = []

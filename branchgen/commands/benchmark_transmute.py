@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace, settings: BenchmarkTransmuteSettings) -> 
     types, train = cells.obs[CELL_TYPE].astype(str).to_numpy(), (cells.obs[SPLIT] == "train").to_numpy()
     counts = sparse.csr_matrix(cells.layers[COUNTS])
     judges = Judges.trained(counts[train], types[train], states[train])
-    held = {name: ~train & (types == name) for name in trained.model.hierarchy.classes}
+    held = {name: ~train & (types == name) for name in trained.model.n_train}
     large = [name for name, rows in held.items() if in_both_states(states[rows], settings.min_cells)]
     if len(large) < 2:
         raise BranchgenError(

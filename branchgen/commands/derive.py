@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
         "branches": found.hierarchy.to_list(),
         "schedule": schedule.to_dict(),
         "shrinkage": shrinkage,
+        "factor": found.factor,
         "support": {name: asdict(support) for name, support in found.support.items()},
         "provenance": provenance(
             "derive",

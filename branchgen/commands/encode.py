@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from scipy import sparse
 from branchgen import files
 from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
 from branchgen.cells.codec import Body, standardised
-from branchgen.cells.keys import COUNTS, LATENT, LATENT_SCALE, PROVENANCE, SPLIT, require
+from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT, LATENT_SCALE, PROVENANCE, SPLIT, require
 from branchgen.cells.principal import PrincipalComponents
+from branchgen.cells.representation import gains_of_classes
 from branchgen.config import EncodeSettings
 from branchgen.device import choose_device, describe
 from branchgen.progress import Progress
@@ -27,7 +29,7 @@ def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     """Fit the codec on train with ref held out, and encode all cells."""
     device = choose_device(arguments.device)
     cells = files.read_artefact(arguments.cells, "prepare")
-    require(cells, str(arguments.cells), obs=(SPLIT,), layers=(COUNTS,))
+    require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
     log.info("running on %s", describe(device))
     counts = sparse.csr_matrix(cells.layers[COUNTS])
     split = cells.obs[SPLIT].to_numpy()
@@ -35,6 +37,8 @@ def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     body = fit_body(train, ref, settings, arguments.seed, device)
     like = torch.zeros(1, device=device)
     codec = standardised(settings.codec, tuple(map(str, cells.var_names)), body, train, like)
+    types = cells.obs[CELL_TYPE].astype(str).to_numpy()
+    codec = replace(codec, gains=gains_of_classes(codec, counts, types, split.astype(str)))
     state = codec.to_state()
     mean, scale = codec.encode(counts)
 

@@ -29,8 +29,6 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     device = choose_device(arguments.device)
     trained = Trained.read(arguments.model, arguments.codec, device)
     model = trained.model
-    numbers = allocate(requested_numbers(settings.n_cells, model.class_counts), model.hierarchy, model.class_counts)
-    total = sum(numbers.values())
     log.info("running on %s", describe(device))
     sampler = trained.sampler(
         solver=settings.solver,
@@ -39,6 +37,10 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
         n_corrections=settings.n_corrections,
         seed=arguments.seed,
     )
+    numbers = allocate(
+        requested_numbers(settings.n_cells, model.n_train, model.newest), sampler.hierarchy, model.n_train
+    )
+    total = sum(numbers.values())
     shared, alone = n_evaluations(sampler, numbers, settings.ancestors)
     waiting: list[sparse.csr_matrix] = []
     tables: list[pd.DataFrame] = []

@@ -27,6 +27,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
     source: str = arguments.source
     counts: str = arguments.counts or "X"
     cells, digest = read_source(source)
+    like = None if arguments.like is None else files.read_artefact(Path(arguments.like), "prepare")
     log.info("%s: %d cells, %d genes, counts in %s", source, cells.n_obs, cells.n_vars, counts)
     prepared, removed = prepare(
         cells,
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
         settings=settings,
         source=source,
         rng=numpy_rng(arguments.seed, "prepare", "split"),
+        genes=None if like is None else list(map(str, like.var_names)),
     )
     table = pd.crosstab(prepared.obs[CELL_TYPE], prepared.obs[SPLIT], dropna=False)
     log_result(prepared, removed, table)
@@ -43,7 +45,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
         "prepare",
         settings.to_dict(),
         arguments.seed,
-        {source: digest},
+        {source: digest} if like is None else {source: digest, "like": files.file_hash(Path(arguments.like))},
         label_key=arguments.label_key,
         counts=counts,
         split_key=arguments.split_key,

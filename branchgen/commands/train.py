@@ -93,6 +93,7 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
             weights,
             settings,
             arguments.seed,
+            checkpoint_seconds=settings.checkpoint_seconds,
             save=checkpoints.save,
             report=lambda step, loss, held_out: progress.to(step, f"loss {loss:.3f}, held-out {held_out:.3f}"),
         )
@@ -109,6 +110,7 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
         codec=encoded["codec"],
         genes=tuple(encoded["genes"]),
         provenance=provenance("train", settings.to_dict(), arguments.seed, inputs, step=state.best_step),
+        factor=record.get("factor", 1.0),
     )
     history = pd.DataFrame(history_columns(state.history))
     with files.written_together(arguments.output_model, arguments.output_training) as (model_path, training_path):

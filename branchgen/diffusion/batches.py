@@ -48,7 +48,9 @@ class BatchSampler:
             shares[position, members] = weights[members]
         mass = shares.sum(axis=1) * (self._spans[:, 1] - self._spans[:, 0])
         self._branches = np.cumsum(mass / mass.sum())
-        self._classes = np.cumsum(shares / shares.sum(axis=1, keepdims=True), axis=1)
+        # A branch without weight is never drawn.
+        total = shares.sum(axis=1, keepdims=True)
+        self._classes = np.cumsum(shares / np.where(total > 0, total, 1), axis=1)
         self._order = np.argsort(data.codes, kind="stable")
         self._sizes = np.bincount(data.codes, minlength=len(data.classes))
         self._offsets = np.cumsum(self._sizes) - self._sizes

@@ -9,11 +9,14 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from branchgen.diffusion.grafts import Graft, grafted, grown_moments
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sample import TreeSampler, branch_times
 from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.diffusion.solvers import Denoise
 from branchgen.errors import BranchgenError
+from branchgen.hierarchy.grafts import Grown, grown
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.provenance import FORMAT_VERSION
 
@@ -32,6 +35,25 @@ class Model:
     codec: str
     genes: tuple[str, ...]
     provenance: str
+    grafts: tuple[Graft, ...] = ()
+    """New classes, in the order in which they came; `hierarchy`, `moments` and `weights` are without them."""
+    factor: float = 1.0
+    """By which the branch points of the hierarchy were moved towards the data."""
+
+    @property
+    def n_train(self) -> dict[str, int]:
+        """Training cells of every class, new ones last."""
+        return {**self.class_counts, **{graft.place.name: graft.n_cells for graft in self.grafts}}
+
+    @property
+    def newest(self) -> list[str]:
+        """Classes by which the model was extended last."""
+        return [graft.place.name for graft in self.grafts if graft.provenance == self.grafts[-1].provenance]
+
+    def grown(self, n_steps: int) -> Grown:
+        """The hierarchy with the new classes, each on the grid of the solver."""
+        places = [graft.place for graft in self.grafts]
+        return grown(self.hierarchy, places, lambda branch: branch_times(branch, n_steps))
 
     def to_state(self) -> dict[str, Any]:
         """Plain types and tensors."""
@@ -48,6 +70,8 @@ class Model:
             "codec": self.codec,
             "genes": list(self.genes),
             "provenance": self.provenance,
+            "grafts": [graft.to_state() for graft in self.grafts],
+            "factor": self.factor,
         }
 
     @classmethod
@@ -64,6 +88,8 @@ class Model:
             codec=state["codec"],
             genes=tuple(state["genes"]),
             provenance=state["provenance"],
+            grafts=tuple(map(Graft.from_state, state.get("grafts", ()))),
+            factor=state.get("factor", 1.0),
         )
 
     def network(self, device: torch.device) -> BranchedDenoiser:
@@ -75,13 +101,19 @@ class Model:
     def sampler(
         self, device: torch.device, *, solver: str, n_steps: int, handover: str, seed: int, n_corrections: int = 0
     ) -> TreeSampler:
-        """Sampler of the model on a device."""
-        network = self.network(device)
+        """Sampler of the model on a device, for its new classes too."""
+        network, tree = self.network(device), self.grown(n_steps)
+        heads = {graft.place.name: grafted(network, graft) for graft in self.grafts}
+
+        def denoiser_of(name: str) -> Denoise:
+            return heads[name].denoiser(0) if name in heads else network.denoiser(self.hierarchy.index[name])
+
         return TreeSampler(
-            hierarchy=self.hierarchy,
+            hierarchy=tree.hierarchy,
+            trunks=tree.trunks,
             schedule=self.schedule,
-            moments=self.moments,
-            denoiser_of=lambda name: network.denoiser(self.hierarchy.index[name]),
+            moments=grown_moments(self.moments, self.hierarchy, tree, self.grafts),
+            denoiser_of=denoiser_of,
             solver=solver,
             n_steps=n_steps,
             handover=handover,

@@ -40,13 +40,13 @@ class MixtureMap:
 
     A sample x is assigned to component i with its posterior probability w_i N(x; m_i, Σ_i) / Σ_j w_j N(x; m_j, Σ_j),
     and is then a sample of N(m_i, Σ_i). Where the target has the component (by name), it stays; otherwise it is drawn
-    to a target component by a `coupling`, and follows the Gaussians' optimal map. Every name of the
-    target must be in the source, with weights in proportion, so that what stays is never too much.
+    to a target component by a `coupling`, and follows the Gaussians' optimal map. Either every name of the
+    target is in the source, with weights in proportion, so that what stays is never too much, or none is.
     """
 
     def __init__(self, source: GaussianMixture, target: GaussianMixture) -> None:
-        if not set(target.names) <= set(source.names):
-            raise BranchgenError("a mixture can only be carried to one of its own components")
+        if len(set(target.names) - set(source.names)) not in (0, len(target.names)):
+            raise BranchgenError("a mixture can only be carried to one of its own components, or to another altogether")
         self._source, self._target = source, target
         position = {name: i for i, name in enumerate(target.names)}
         self._stays = np.array([position.get(name, -1) for name in source.names])

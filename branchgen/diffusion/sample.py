@@ -7,7 +7,7 @@ which classes, are asked for, and neither do the results.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -35,6 +35,7 @@ class TreeSampler:
     schedule: NoiseSchedule
     moments: BranchMoments
     denoiser_of: Callable[[str], Denoise]
+    """Denoiser by the name of a trained branch."""
     solver: str
     n_steps: int
     handover: str
@@ -43,6 +44,8 @@ class TreeSampler:
     """A tensor on the device and in the dtype of the samples."""
     n_corrections: int = 0
     """Langevin steps under a child as it is entered."""
+    trunks: tuple[str, ...] = ()
+    """Trained branch of every branch, where new classes have divided some; see `grown`. Generators are named by it."""
 
     @cached_property
     def references(self) -> list[Reference]:
@@ -50,9 +53,34 @@ class TreeSampler:
         pairs = zip(self.moments.mean, self.moments.covariance, strict=True)
         return [Reference.of(mean, covariance, self.schedule, self.like) for mean, covariance in pairs]
 
+    @cached_property
+    def trunk_of(self) -> tuple[str, ...]:
+        """Name of the trained branch of every branch: its own, unless it is a part of one."""
+        return self.trunks or tuple(self.hierarchy.index)
+
+    def parts(self, position: int) -> list[int]:
+        """Positions of a branch and of those below it that are parts of the same trained branch."""
+        below = [p for p in self.hierarchy.children[position] if self.trunk_of[p] == self.trunk_of[position]]
+        return [position, *(part for child in below for part in self.parts(child))]
+
+    def times(self, branch: Branch) -> list[float]:
+        """Falling times of the solver in a branch, ends included: its share of the grid of its trained branch."""
+        trunk = self.trunk_of[self.hierarchy.index[branch.name]]
+        parts = [b for b, name in zip(self.hierarchy.branches, self.trunk_of, strict=True) if name == trunk]
+        whole = replace(branch, t_start=min(b.t_start for b in parts), t_end=max(b.t_end for b in parts))
+        return [t for t in branch_times(whole, self.n_steps) if branch.t_start <= t <= branch.t_end]
+
+    def runs(self, branches: Sequence[Branch]) -> list[tuple[Branch, list[float]]]:
+        """Uppermost part of every trained branch among these, from noise to data, and the times of all of its parts."""
+        found: dict[str, tuple[Branch, list[float]]] = {}
+        for branch in branches:
+            _, times = found.setdefault(self.trunk_of[self.hierarchy.index[branch.name]], (branch, []))
+            times += self.times(branch)[bool(times) :]
+        return list(found.values())
+
     def enter(self, parent: int, child: int, x: Tensor, block: int, scope: str) -> Tensor:
         """Hand a block of cells over from a branch to its child at the branch point."""
-        branch, name = self.hierarchy.branches[parent], self.hierarchy.branches[child].name
+        branch, name = self.hierarchy.branches[parent], self.trunk_of[child]
         if child not in self._maps:
             sigma = levels_at(self.schedule, branch.t_start)
             self._maps[child] = HANDOVERS[self.handover](self.moments, parent, child, sigma)
@@ -94,28 +122,53 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
     wanted = set(classes)
 
     def visit(position: int, entering: Tensor) -> Iterator[Passage]:
-        branch = tree.branches[position]
+        # The parts of a divided branch are one run of the solver, or its old classes would change.
+        parts = [part for part in sampler.parts(position) if wanted.intersection(tree.branches[part].classes)]
+        name = sampler.trunk_of[position]
+        between = {tree.branches[part].t_start: entering for part in parts[:-1]}
         process = Process(
-            denoise=sampler.denoiser_of(branch.name),
+            denoise=_watched(sampler.denoiser_of(name), between),
             schedule=sampler.schedule,
-            generator=torch_generator(sampler.seed, scope, "noise", branch.name, block),
+            generator=torch_generator(sampler.seed, scope, "noise", name, block),
             reference=sampler.references[position],
         )
         if position and sampler.n_corrections:
-            generator = torch_generator(sampler.seed, scope, "correction", branch.name, block)
-            entering = langevin(replace(process, generator=generator), entering, branch.t_end, sampler.n_corrections)
-        leaving = SOLVERS[sampler.solver](process, entering, branch_times(branch, sampler.n_steps))
-        if branch.t_start == 0:
+            generator = torch_generator(sampler.seed, scope, "correction", name, block)
+            time = tree.branches[position].t_end
+            entering = langevin(replace(process, generator=generator), entering, time, sampler.n_corrections)
+        ((_, times),) = sampler.runs([tree.branches[part] for part in parts])
+        last = SOLVERS[sampler.solver](process, entering, times)
+        if times[-1] == 0:
             # The smallest noise level is well below what any network can see, but is not nothing.
-            leaving = sampler.references[position].without_noise(leaving, sampler.schedule.sigma(0.0, leaving))
-        yield Passage(branch, entering, leaving)
-        for child in tree.children[position]:
-            if wanted.intersection(tree.branches[child].classes):
-                yield from visit(child, sampler.enter(position, child, leaving, block, scope))
+            last = sampler.references[position].without_noise(last, sampler.schedule.sigma(0.0, last))
+        for part in parts:
+            branch = tree.branches[part]
+            leaving = between.get(branch.t_start, last)
+            yield Passage(branch, entering, leaving)
+            entering = leaving
+            for child in tree.children[part]:
+                if child not in parts and wanted.intersection(tree.branches[child].classes):
+                    yield from visit(child, sampler.enter(part, child, leaving, block, scope))
 
-    generator = torch_generator(sampler.seed, scope, "start", tree.branches[0].name, block)
+    generator = torch_generator(sampler.seed, scope, "start", sampler.trunk_of[0], block)
     noise = noise_like(sampler.like.new_empty(BLOCK, len(sampler.schedule.sigma_min)), generator)
     yield from visit(0, start(sampler.moments, 0, noise, levels_at(sampler.schedule, HORIZON)))
+
+
+def _watched(denoise: Denoise, states: dict[float, Tensor]) -> Denoise:
+    """The same denoiser, which leaves in `states` what x is at each of their times.
+
+    A solver's state at a time is what it gives the denoiser there last, before it steps on.
+    """
+    if not states:
+        return denoise
+
+    def watched(x: Tensor, t: float) -> Tensor:
+        if t in states:
+            states[t] = x
+        return denoise(x, t)
+
+    return watched
 
 
 def sample_blocks(
@@ -143,8 +196,8 @@ def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: s
         wanted = {name for name, count in n_cells.items() if count > block * BLOCK}
         for classes, _ in _descents(wanted, ancestors):
             branches = [branch for branch in tree.branches if not classes.isdisjoint(branch.classes)]
-            ours += per_step * sum(len(branch_times(branch, sampler.n_steps)) - 1 for branch in branches)
-            ours += sampler.n_corrections * (len(branches) - 1)
+            ours += per_step * sum(len(sampler.times(branch)) - 1 for branch in branches)
+            ours += sampler.n_corrections * (len({sampler.trunk_of[tree.index[b.name]] for b in branches}) - 1)
         alone += per_step * sampler.n_steps * len(wanted)
     return ours, alone
 

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from branchgen.config import TrainSettings
+from branchgen.config import FitSettings
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
 from branchgen.diffusion.network import BranchedDenoiser
 from branchgen.diffusion.validation import denoising_loss, history_rows, validation_losses
@@ -42,10 +42,11 @@ class TrainingState:
     history: list[dict[str, Any]]
 
     @classmethod
-    def begin(cls, network: BranchedDenoiser, settings: TrainSettings) -> TrainingState:
+    def begin(cls, network: BranchedDenoiser, settings: FitSettings) -> TrainingState:
         """State before the first step."""
+        learning = [weight for weight in network.parameters() if weight.requires_grad]
         optimizer = torch.optim.AdamW(
-            network.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+            learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
         )
         average = copy.deepcopy(network).requires_grad_(requires_grad=False)
         return cls(network, average, _snapshot(average), optimizer, 0, math.inf, 0, [])
@@ -79,36 +80,40 @@ def fit(
     train: TrainingData,
     ref: TrainingData,
     weights: NDArray[np.float64],
-    settings: TrainSettings,
+    settings: FitSettings,
     seed: int,
     *,
-    save: Callable[[dict[str, Any]], None],
-    report: Callable[[int, float, float], None],
+    checkpoint_seconds: float = math.inf,
+    save: Callable[[dict[str, Any]], None] = lambda _: None,
+    report: Callable[[int, float, float], None] = lambda *_: None,
 ) -> None:
     """Train until `settings.n_steps`, or until the held-out loss has not improved for `settings.patience` validations.
 
     The state keeps the averaged weights of the lowest held-out loss: small data sets are memorised long before the
-    last step. `save` gets a checkpoint every `settings.checkpoint_seconds`; `report` gets step, training loss and
-    held-out loss after every step.
+    last step, and some are best described by the Gaussians that training begins with. `save` gets a checkpoint every
+    `checkpoint_seconds`; `report` gets step, training loss and held-out loss after every step.
     """
     sampler = BatchSampler(hierarchy, train, weights, max(settings.batch_size // N_SEGMENTS, 1))
     saved = time.monotonic()
+    splits = {"ref": ref, "train": train}
+    if not state.step:
+        _validate(state, hierarchy, splits, seed)
     while state.step < settings.n_steps and not _exhausted(state, settings):
         loss = train_step(state, sampler, train, settings, seed)
         if state.step % settings.validate_every == 0 or state.step == settings.n_steps:
-            _validate(state, hierarchy, {"ref": ref, "train": train}, seed)
+            _validate(state, hierarchy, splits, seed)
         report(state.step, loss, state.best_loss)
-        if time.monotonic() - saved >= settings.checkpoint_seconds:
+        if time.monotonic() - saved >= checkpoint_seconds:
             save(state.to_state())
             saved = time.monotonic()
 
 
-def _exhausted(state: TrainingState, settings: TrainSettings) -> bool:
+def _exhausted(state: TrainingState, settings: FitSettings) -> bool:
     return state.step - state.best_step >= settings.patience * settings.validate_every
 
 
 def train_step(
-    state: TrainingState, sampler: BatchSampler, data: TrainingData, settings: TrainSettings, seed: int
+    state: TrainingState, sampler: BatchSampler, data: TrainingData, settings: FitSettings, seed: int
 ) -> float:
     """One step of the optimiser and of the average; returns the batch's loss."""
     network, device = state.network, data.mean.device

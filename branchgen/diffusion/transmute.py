@@ -14,7 +14,7 @@ from torch import Tensor
 
 from branchgen.diffusion.handover import between, levels_at
 from branchgen.diffusion.mixture import responsibilities
-from branchgen.diffusion.sample import BLOCK, TreeSampler, branch_times
+from branchgen.diffusion.sample import BLOCK, TreeSampler
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, dpmpp_2m, noise_like
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Branch, Hierarchy
@@ -39,13 +39,10 @@ def by_the_flow(sampler: TreeSampler, latents: Tensor, source: str, target: str,
     del block
     tree = sampler.hierarchy
     x = latents
-    for branch in below(sampler, source, target)[::-1]:
-        position = tree.index[branch.name]
-        if branch.t_start == 0:
-            x = sampler.references[position].with_noise(x, sampler.schedule.sigma(0.0, x))
-        x = dpmpp_2m(
-            process_of(sampler, branch, source, torch.Generator()), x, branch_times(branch, sampler.n_steps)[::-1]
-        )
+    for branch, times in sampler.runs(below(sampler, source, target))[::-1]:
+        if times[-1] == 0:
+            x = sampler.references[tree.index[branch.name]].with_noise(x, sampler.schedule.sigma(0.0, x))
+        x = dpmpp_2m(process_of(sampler, branch, source, torch.Generator()), x, times[::-1])
     return x
 
 
@@ -91,7 +88,8 @@ def denoiser_of_class(sampler: TreeSampler, branch: Branch, name: str) -> Denois
     the classes' Gaussians say of the difference, D_c(x) − Σ_k r_k(x) D_k(x) with posterior probabilities r, is added:
     exact where classes are Gaussian.
     """
-    denoise, position = sampler.denoiser_of(branch.name), sampler.hierarchy.index[branch.name]
+    position = sampler.hierarchy.index[branch.name]
+    denoise = sampler.denoiser_of(sampler.trunk_of[position])
     if len(branch.classes) == 1:
         return denoise
     component = branch.classes.index(name)
@@ -132,10 +130,10 @@ def transmute(sampler: TreeSampler, latents: Tensor, source: str, target: str, n
         # Whole blocks, so that what is drawn for a cell does not depend on how many follow.
         x = torch.cat([part, part[-1:].expand(BLOCK - len(part), -1)])
         x = carry(NOISINGS[noising](sampler, x, source, target, block))
-        for branch in below(sampler, target, source):
-            generator = torch_generator(sampler.seed, SCOPE, "descend", source, branch.name, block)
-            process = process_of(sampler, branch, target, generator)
-            x = SOLVERS[sampler.solver](process, x, branch_times(branch, sampler.n_steps))
+        for branch, times in sampler.runs(below(sampler, target, source)):
+            trunk = sampler.trunk_of[tree.index[branch.name]]
+            generator = torch_generator(sampler.seed, SCOPE, "descend", source, trunk, block)
+            x = SOLVERS[sampler.solver](process_of(sampler, branch, target, generator), x, times)
         # Nothing is handed over on the way: the cells are of the target's class from the branch point on.
         leaf = sampler.references[tree.index[tree.path(target)[-1].name]]
         yield leaf.without_noise(x, sampler.schedule.sigma(0.0, x))[: len(part)]

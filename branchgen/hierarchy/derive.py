@@ -38,10 +38,14 @@ class Support:
 
 @dataclass(frozen=True)
 class Derivation:
-    """A hierarchy and the support of each of its branch points, by the name of the branch."""
+    """A hierarchy and the support of each of its branch points, by the name of the branch.
+
+    `factor` is that by which all branch points were moved towards the data; see `within_cost`.
+    """
 
     hierarchy: Hierarchy
     support: Mapping[str, Support]
+    factor: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -177,7 +181,7 @@ def derive(
         share = found[frozenset(clade.classes)] / n_bootstrap if tree is None and n_bootstrap else None
         return Support(share, float(low), float(high))
 
-    return Derivation(hierarchy, {clade.name: support(clade) for clade in shape.walk() if clade.children})
+    return Derivation(hierarchy, {clade.name: support(clade) for clade in shape.walk() if clade.children}, factor)
 
 
 def settled(criterion: Criterion, clade: Clade, codes: Mapping[str, int], min_branch_span: float) -> Clade:

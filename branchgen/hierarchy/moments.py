@@ -53,18 +53,42 @@ class Moments:
         covariance = np.zeros((n_classes, d, d))
         for code in range(n_classes):
             rows = codes == code
-            x = latents[rows]
-            n_cells[code] = len(x)
-            mean[code] = x.mean(axis=0)
-            centred = x - mean[code]
-            known[code] = (scale[rows] ** 2).mean(axis=0)
-            covariance[code] = centred.T @ centred / max(len(x) - 1, 1) + np.diag(known[code])
+            n_cells[code] = rows.sum()
+            mean[code], covariance[code], known[code] = _of_cells(latents[rows], scale[rows])
         trust = n_cells / (n_cells + shrinkage)
         shrunk = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * covariance.mean(axis=0)
         known = trust[:, None] * known + (1 - trust[:, None]) * known.mean(axis=0)
         # The error of a mean is 1/n, but of a handful of cells nobody can say what is error: to part too early costs
         # time, to part too late costs a class its identity. So small classes are corrected less.
         return cls(mean, shrunk, trust**2 / n_cells, trust**2 / n_cells, known)
+
+    @classmethod
+    def with_new_class(
+        cls,
+        mean: Array,
+        covariance: Array,
+        n_cells: NDArray[np.int64],
+        latents: Array,
+        scale: Array,
+        shrinkage: float,
+    ) -> Self:
+        """Moments of classes of which there are moments, (n, d) and (n, d, d), and numbers of cells, and of a new one.
+
+        The new class, the last, has cells: `latents` and `scale` are as in `of_classes`, and so is what is made of
+        them; what the others' covariances have in common is their mean. The spread of posteriors is taken to be that of
+        the new cells for all, as it is the codec's.
+        """
+        new_mean, new_covariance, known = _of_cells(latents, scale)
+        sizes = np.append(n_cells, len(latents)).astype(float)
+        trust = sizes / (sizes + shrinkage)
+        shrunk = trust[-1] * new_covariance + (1 - trust[-1]) * covariance.mean(axis=0)
+        return cls(
+            np.concatenate([mean, new_mean[None]]),
+            np.concatenate([covariance, shrunk[None]]),
+            trust**2 / sizes,
+            trust**2 / sizes,
+            np.tile(known, (len(sizes), 1)),
+        )
 
     def pooled(self, members: Sequence[int], weights: Array | None = None) -> tuple[Array, Array]:
         """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""
@@ -74,6 +98,13 @@ class Moments:
         apart = self.mean[chosen] - mean
         within = np.einsum("k,kij->ij", share, self.covariance[chosen])
         return mean, within + np.einsum("k,ki,kj->ij", share, apart, apart)
+
+
+def _of_cells(latents: Array, scale: Array) -> tuple[Array, Array, Array]:
+    """Mean (d,) and covariance (d, d) of posterior samples of some cells, and the posteriors' own variance (d,)."""
+    mean, known = latents.mean(axis=0), (scale**2).mean(axis=0)
+    centred = latents - mean
+    return mean, centred.T @ centred / max(len(latents) - 1, 1) + np.diag(known), known
 
 
 def gaussian_divergence(mean_p: Array, covariance_p: Array, mean_q: Array, covariance_q: Array) -> Array:

@@ -50,8 +50,9 @@ def run(
     state = state_of(tree, hierarchy, settings)
     if "resume" in more:
         state.restore(more["resume"])
-    save = more.get("save", lambda checkpoint: None)
-    fit(state, hierarchy, train, ref, tree.weights, settings, 0, save=save, report=more.get("report", lambda *_: None))
+    save, report = more.get("save", lambda checkpoint: None), more.get("report", lambda *_: None)
+    every = settings.checkpoint_seconds
+    fit(state, hierarchy, train, ref, tree.weights, settings, 0, checkpoint_seconds=every, save=save, report=report)
     return state
 
 

@@ -44,6 +44,7 @@ OF_BENCHMARK = r"(?:/benchmark/seed_(\d+))?"
 
 
 wildcard_constraints:
+    extension="[^/]+",
     dataset=f"(?:{'|'.join(map(re.escape, config['datasets']))}){OF_BENCHMARK}",
 
 
@@ -73,6 +74,19 @@ def transmutations(dataset):
     return pairs
 
 
+def extensions(wildcards):
+    """New cells of a dataset by the name of the extension, in their order."""
+    return about(wildcards)["extend"]
+
+
+def model_before(wildcards):
+    """The model that is extended: the trained one, or that of the extension before."""
+    names = list(extensions(wildcards))
+    position = names.index(wildcards.extension)
+    folder = f"<results>/{wildcards.dataset}"
+    return f"{folder}/extended/{names[position - 1]}/model.pt" if position else f"{folder}/model.pt"
+
+
 def about(wildcards):
     """What the configuration says of a dataset."""
     name, _ = run_of(wildcards)
@@ -96,8 +110,12 @@ def flags(section):
 
 def dataset_flags(wildcards, keys):
     """Those of the named keys that a dataset has, as flags."""
-    dataset = about(wildcards)
-    values = {key: dataset[key] for key in keys if key in dataset}
+    return as_flags(about(wildcards), keys)
+
+
+def as_flags(table, keys):
+    """Those of the named keys that a table has, as flags."""
+    values = {key: table[key] for key in keys if key in table}
     return " ".join(
         f"--{key.replace('_', '-')} {shlex.join([value] if isinstance(value, str) else value)}"
         for key, value in values.items()
