@@ -193,6 +193,24 @@ COMMANDS = {
         },
         seed=False,
     ),
+    "plot-transmutation": Command(
+        summary="Draw what changed in transmuted cells, and what was kept.",
+        inputs={"changes": "what changed and what was kept, by gene (parquet)"},
+        outputs={"figure": "the figure"},
+        options={"source": "class of the real cells", "target": "class that they were made cells of"},
+        required=("source", "target"),
+        seed=False,
+    ),
+    "plot-extension": Command(
+        summary="Set a page about new classes.",
+        inputs={
+            "summary": "place, training and codec's fit of every new class (parquet)",
+            "metrics": "metrics of their cells (parquet)",
+            "verdicts": "whether their cells can be told from real ones (parquet)",
+        },
+        outputs={"page": "the page (html)"},
+        seed=False,
+    ),
     "compare": Command(
         summary="Put the metrics of several runs in one table and on one page.",
         inputs={},
@@ -215,6 +233,7 @@ COMMANDS = {
         summary="Measure what sharing branches saves and costs, by the way cells are handed over.",
         inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
         outputs={"table": "a row for every way and repeat (parquet)"},
+        options={"flat-model": "a model without a tree, whose cells are shown beside (pt)"},
         device=True,
     ),
     "benchmark-extend": Command(

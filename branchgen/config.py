@@ -281,6 +281,7 @@ SECTIONS: dict[str, type[Section]] = {
 
 COMMAND_SETTINGS: dict[str, type[Section]] = {
     **SECTIONS,
+    "plot-transmutation": PlotSettings,
     "benchmark-steps": BenchmarkStepsSettings,
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,

@@ -123,7 +123,8 @@ class Trained:
         They keep their library sizes, but for what is drawn, and their columns of obs. `progress` is told how many
         cells are done.
         """
-        before = self._posterior_sample(sparse.csr_matrix(cells.layers[COUNTS]), sampler.seed, source)
+        # The mean of its posterior is the best guess of where a cell is: a draw would blur its state.
+        before = torch.from_numpy(self.codec.encode(sparse.csr_matrix(cells.layers[COUNTS]))[0])
         latents: list[NDArray[np.float32]] = []
         drawn: list[sparse.csr_matrix] = []
         done = 0
@@ -152,12 +153,6 @@ class Trained:
         result = AnnData(X=made.counts, obs=made.obs, var=genes, obsm={LATENT: made.latents})
         result.layers[COUNTS] = result.X
         return result
-
-    def _posterior_sample(self, counts: sparse.csr_matrix, seed: int, name: str) -> torch.Tensor:
-        """Latents (n_cells, d) drawn from the codec's posterior: what the model was trained on."""
-        mean, scale = self.codec.encode(counts)
-        noise = numpy_rng(seed, "transmute", "posterior", name).standard_normal(mean.shape)
-        return torch.from_numpy(mean + scale * noise.astype(np.float32))
 
 
 def of_class(cells: AnnData, name: str, source: str) -> AnnData:

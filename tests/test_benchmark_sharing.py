@@ -15,10 +15,12 @@ def test_a_row_for_every_way_and_repeat(tiny_run: Path, tmp_path: Path, capsys: 
     inputs = [f"--{name}={tiny_run / file}" for name, file in
               {"model": "model.pt", "codec": "codec.pt", "cells": "cells.h5ad"}.items()]  # fmt: skip
     quick = ["--n-steps=6", "--n-corrections=2", "--n-paper-steps=12", "--n-seeds=2", "--device=cpu"]
+    quick.append(f"--flat-model={tiny_run / 'model.pt'}")
     assert main(["benchmark-sharing", *inputs, f"--output-table={tmp_path / 'sharing.parquet'}", *quick]) == 0
     table = pd.read_parquet(tmp_path / "sharing.parquet")
     assert list(table["way"].unique()) == [
         "floor",
+        "without a tree",
         "identity, 6 steps of dpmpp_2m",
         "linear, 6 steps of dpmpp_2m",
         "transport, 6 steps of dpmpp_2m",

@@ -11,6 +11,7 @@ from matplotlib.colors import to_hex
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.cluster.hierarchy import dendrogram
+from scipy.sparse.csgraph import minimum_spanning_tree
 
 from branchgen.analysis.expression import normalised
 from branchgen.analysis.fates import Doubles, Fates, Latents
@@ -57,6 +58,8 @@ def fate_cells(cells: AnnData, latents: Latents, found: Fates, hierarchy: Hierar
     result.uns[f"{TERMINAL}_colors"] = result.uns[f"{CELL_TYPE}_colors"] = named
     if len(classes) > 1:
         result.uns[f"dendrogram_{CELL_TYPE}"] = scanpy_dendrogram(hierarchy, classes)
+        result.uns["paga"] = scanpy_graph(types, found)
+        result.uns[f"{CELL_TYPE}_sizes"] = np.array([(types == name).sum() for name in classes])
     return result
 
 
@@ -68,6 +71,30 @@ def terminal_cells(types: NDArray[Any], found: Fates) -> NDArray[np.bool_]:
         surest = np.argsort(-found.of_classes[rows, code], kind="stable")[:N_TERMINAL]
         chosen[rows[surest]] = True
     return chosen
+
+
+def scanpy_graph(types: NDArray[Any], found: Fates) -> dict[str, Any]:
+    """How classes are linked by the fates of their cells, in the form of `scanpy.tl.paga`.
+
+    A connectivity is the mean probability of the one class for cells of the other, added over both directions: 1 where
+    two classes cannot be told apart once noised to their branch point, and 0 where none of their cells is in doubt. The
+    tree is the spanning tree of the strongest links.
+    """
+    classes = found.classes
+    mean = np.zeros((len(classes),) * 2)
+    for code, name in enumerate(classes):
+        own = types == name
+        mean[code] = found.of_classes[own].mean(axis=0) if own.any() else 0.0
+    linked = np.minimum(mean + mean.T, 1.0)
+    np.fill_diagonal(linked, 0.0)
+    # scipy takes zero for no link, and looks for the least sum.
+    tree = minimum_spanning_tree(np.where(linked > 0, 2 - linked, 0.0))
+    tree.data = 2 - tree.data
+    return {
+        "connectivities": sparse.csr_matrix(linked),
+        "connectivities_tree": sparse.csr_matrix(tree),
+        "groups": CELL_TYPE,
+    }
 
 
 def scanpy_dendrogram(hierarchy: Hierarchy, categories: list[str]) -> dict[str, Any]:

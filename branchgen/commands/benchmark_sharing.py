@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import logging
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
 from branchgen import files
+from branchgen.analysis.classifiers import boosted_trees, tell_apart
 from branchgen.analysis.metrics import SCALES, Values, View, means_over_types, pooled_metrics, type_metrics
 from branchgen.analysis.pairs import pair_of
 from branchgen.analysis.samples import FLOOR, OWN, Study, read_study
@@ -23,9 +26,18 @@ from branchgen.trained import Trained
 
 log = logging.getLogger(__name__)
 
-METRICS = ("mmd_squared_by_type", "lfc_slope", "forest_auc", "nearest_neighbour_accuracy", "precision", "recall")
+METRICS = (
+    "c2st_auc",
+    "mmd_squared_by_type",
+    "lfc_slope",
+    "forest_auc",
+    "nearest_neighbour_accuracy",
+    "precision",
+    "recall",
+)
 PAPER = "pc"
 """The sampler of Tseng et al. (arXiv 2212.10777), a predictor and a corrector, of which they take 1,000 steps."""
+WITHOUT_TREE = "without a tree"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,12 +74,16 @@ def run(arguments: argparse.Namespace, settings: BenchmarkSharingSettings) -> No
     log.info("running on %s", describe(device))
     test = cells.obs[CELL_TYPE][cells.obs[SPLIT] == "test"].astype(str).value_counts()
     numbers = {name: int(test.get(name, 0)) for name in trained.model.n_train}
-    flat = trained.sampler(n_steps=settings.n_steps, handover="identity", seed=0)
-    _, without_tree = n_evaluations(flat, numbers)
+    _, without_tree = n_evaluations(trained.sampler(n_steps=settings.n_steps, handover="identity", seed=0), numbers)
+    found = list(ways(settings))
+    models = [(way.name, way, trained) for way in found]
+    if arguments.flat_model is not None:
+        flat = Trained.read(Path(arguments.flat_model), arguments.codec, device)
+        models.insert(0, (WITHOUT_TREE, found[0], flat))
     rows: list[dict[str, object]] = []
-    for number, way in enumerate(ways(settings)):
+    for number, (name, way, model) in enumerate(models):
         for repeat in range(settings.n_seeds):
-            sampler = trained.sampler(
+            sampler = model.sampler(
                 solver=way.solver,
                 n_steps=way.n_steps,
                 handover=way.handover,
@@ -75,12 +91,15 @@ def run(arguments: argparse.Namespace, settings: BenchmarkSharingSettings) -> No
                 seed=arguments.seed + repeat,
             )
             made, _ = n_evaluations(sampler, numbers)
-            study = read_study(trained.generate(sampler, numbers), cells, {}, EvaluateSettings(), arguments.seed)
+            started = time.perf_counter()
+            cells_made = model.generate(sampler, numbers)
+            cost = {"evaluations": made, "seconds": time.perf_counter() - started}
+            study = read_study(cells_made, cells, {}, EvaluateSettings(), arguments.seed)
             if not number:
                 rows.append({"way": FLOOR, "repeat": repeat, **compared(study, FLOOR, arguments.seed, repeat)})
-            found = compared(study, OWN, arguments.seed, repeat)
-            rows.append({"way": way.name, "repeat": repeat, "evaluations": made, "share": made / without_tree, **found})
-            log.info("%s, repeat %d", way.name, repeat + 1)
+            values = compared(study, OWN, arguments.seed, repeat)
+            rows.append({"way": name, "repeat": repeat, **cost, "share": made / without_tree, **values})
+            log.info("%s, repeat %d", name, repeat + 1)
     table = pd.DataFrame(rows)
     with files.written_together(arguments.output_table) as (path,):
         files.write_table(table, path)
@@ -97,4 +116,5 @@ def compared(study: Study, source: str, seed: int, repeat: int) -> Values:
     values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
     of_types = type_metrics(a, b, {}, study.reference.bandwidth, settings.max_cells)
     values |= means_over_types(of_types, real.n_per_type())
+    values["c2st_auc"] = tell_apart(boosted_trees, a.genes(), b.genes(), rng("genes")).auc
     return {name: values[name] for name in METRICS if name in values}

@@ -14,8 +14,8 @@ from scipy import sparse
 from scipy.cluster.hierarchy import cophenet, is_valid_linkage
 from scipy.spatial.distance import squareform
 
-from branchgen.analysis.fate_cells import fate_cells, linkage_of, parting_times, terminal_cells
-from branchgen.analysis.fates import Latents, child_probabilities, draws, fates, separability_table
+from branchgen.analysis.fate_cells import fate_cells, linkage_of, parting_times, scanpy_graph, terminal_cells
+from branchgen.analysis.fates import Fates, Latents, child_probabilities, draws, fates, separability_table
 from branchgen.diffusion.sample import TreeSampler
 from branchgen.hierarchy.tree import Clade, Hierarchy
 
@@ -142,5 +142,24 @@ def test_scanpy_draws_the_tree_beside_the_types(tmp_path) -> None:
     with mpl.rc_context({"backend": "agg"}):
         drawing = sc.pl.dotplot(read, list(read.var_names[:3]), "cell_type", dendrogram=True, return_fig=True)
         drawing.make_figure()
+        angles = np.linspace(0, 2 * np.pi, len(TREE.classes), endpoint=False)
+        assert sc.pl.paga(read, pos=np.stack([np.cos(angles), np.sin(angles)], axis=1), threshold=0.05, show=False)
     order = read.uns["dendrogram_cell_type"]["categories_ordered"]
     assert list(drawing.categories_order) == list(order)
+
+
+def test_types_are_linked_as_far_as_their_cells_are_in_doubt() -> None:
+    latents, types = drawn(40)
+    found = fates(sampler_of(), latents, 8)
+    graph = scanpy_graph(np.asarray(types), found)
+    linked, tree = (graph[name].toarray() for name in ("connectivities", "connectivities_tree"))
+    np.testing.assert_array_equal(linked, linked.T)
+    assert linked.min() >= 0
+    assert linked.max() <= 1
+    assert np.count_nonzero(tree) == len(found.classes) - 1
+    np.testing.assert_allclose(tree[tree > 0], linked[tree > 0])
+    # Two types that are one, and a third that nobody takes for them.
+    doubt = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0], [0.0, 0.0, 1.0]])
+    known = Fates(children=(), of_children=np.ones((3, 0)), classes=("A", "B", "C"), of_classes=doubt)
+    linked = scanpy_graph(np.array(["A", "B", "C"]), known)["connectivities"].toarray()
+    np.testing.assert_array_equal(linked, [[0, 1, 0], [1, 0, 0], [0, 0, 0]])

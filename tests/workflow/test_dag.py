@@ -16,8 +16,8 @@ from branchgen.config import SECTIONS
 
 WITHOUT = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
 """Steps of a dataset without pairs to transmute."""
-STEPS = [*WITHOUT, "transmute"]
-COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS]
+STEPS = [*WITHOUT, "transmute", "plot_transmutation"]
+COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS if step != "plot_transmutation"]
 RUN = ["prepare", "encode", "derive", "train", "generate", "evaluate"]
 """Steps of one run of the benchmark, without baselines."""
 FLAT = ["derive_flat", "train_flat", "generate_flat"]

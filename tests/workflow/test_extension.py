@@ -11,7 +11,7 @@ import torch
 from run_workflow import jobs, snakemake, write_config
 from simulate import simulate_new_class
 
-STEPS = ["prepare_extension", "extend", "generate_extended", "evaluate_extended"]
+STEPS = ["prepare_extension", "extend", "generate_extended", "evaluate_extended", "plot_extension"]
 FILES = [
     "cells.h5ad",
     "model.pt",
@@ -25,6 +25,7 @@ FILES = [
     "fold_changes.parquet",
     "correlations.parquet",
     "embedding.parquet",
+    "page.html",
 ]
 
 
@@ -36,8 +37,8 @@ def extended(dataset: Path) -> tuple[Path, Path]:
     extend = {name: {"source": f"{name}.h5ad", "label_key": "cell_type"} for name in ("first", "second")}
     about = {"source": "tiny.h5ad", "label_key": "cell_type", "extend": extend}
     config = write_config(dataset, "extended.yaml", datasets={"grown": about})
-    target = "results/grown/extended/second/metrics.parquet"
-    also = "results/grown/extended/first/metrics.parquet"
+    target = "results/grown/extended/second/page.html"
+    also = "results/grown/extended/first/page.html"
     run = snakemake(target, also, "--directory", dataset, "--configfile", config, "--show-failed-logs")
     assert run.returncode == 0, run.stdout
     return dataset, config
@@ -60,6 +61,9 @@ def test_each_makes_cells_of_its_own_classes(extended: tuple[Path, Path], name: 
     assert set(pd.read_parquet(folder / "summary.parquet")["class"]) == {new}
     metrics = pd.read_parquet(folder / "metrics.parquet")
     assert {"branchgen", "floor"} <= set(metrics["source"])
+    page = (folder / "page.html").read_text()
+    assert new in page
+    assert "knows it" in page
 
 
 def test_the_second_model_has_the_classes_of_the_first(extended: tuple[Path, Path]) -> None:

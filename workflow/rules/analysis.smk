@@ -63,17 +63,45 @@ rule transmute:
         runtime=lambda wildcards, attempt: 120 * attempt,
         device=config["device"],
     params:
-        pair=lambda wildcards: shlex.join(
-            f"--{flag}={transmutations(wildcards.dataset)[wildcards.pair][end]}"
-            for flag, end in (("source", "from"), ("target", "to"))
-        ),
+        classes=classes_of_pair,
         settings=flags("transmute"),
         seed=seed_of,
         code=fingerprint("transmute"),
     shell:
-        "branchgen transmute --model {input.model:q} --codec {input.codec:q} --cells {input.cells:q} {params.pair}"
+        "branchgen transmute --model {input.model:q} --codec {input.codec:q} --cells {input.cells:q} {params.classes}"
         " --output-transmuted {output.transmuted:q} --output-changes {output.changes:q}"
         " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
+
+
+rule plot_transmutation:
+    """Draws what changed in transmuted cells, and what was kept."""
+    input:
+        changes="<results>/{dataset}/transmuted/{pair}.parquet",
+    output:
+        figure=report(
+            f"<results>/{{dataset}}/figures/transmuted/{{pair}}.{FORMAT}",
+            caption="../report/transmutation.rst",
+            category="Transmutation",
+            labels={"dataset": "{dataset}", "figure": "{pair}"},
+        ),
+    log:
+        "<logs>/{dataset}/transmuted/{pair}/plot.log",
+    benchmark:
+        "<benchmarks>/{dataset}/transmuted/{pair}/plot.tsv"
+    wildcard_constraints:
+        pair="[^/]+",
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=30,
+    params:
+        classes=classes_of_pair,
+        settings=flags("plot"),
+        code=fingerprint("plot_transmutation"),
+    shell:
+        "branchgen plot-transmutation --changes {input.changes:q} {params.classes} --output-figure {output.figure:q}"
+        " {params.settings} > {log:q} 2>&1"
 
 
 rule evaluate:

@@ -74,6 +74,12 @@ def transmutations(dataset):
     return pairs
 
 
+def classes_of_pair(wildcards):
+    """From and to of a pair of classes, as flags."""
+    pair = transmutations(wildcards.dataset)[wildcards.pair]
+    return shlex.join([f"--source={pair['from']}", f"--target={pair['to']}"])
+
+
 def extensions(wildcards):
     """New cells of a dataset by the name of the extension, in their order."""
     return about(wildcards)["extend"]

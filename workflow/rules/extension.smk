@@ -99,3 +99,32 @@ use rule evaluate as evaluate_extended with:
         "<benchmarks>/{dataset}/extended/{extension}/evaluate.tsv"
     params:
         baselines="",
+
+
+rule plot_extension:
+    """Sets the page about new classes."""
+    input:
+        summary="<results>/{dataset}/extended/{extension}/summary.parquet",
+        metrics="<results>/{dataset}/extended/{extension}/metrics.parquet",
+        verdicts="<results>/{dataset}/extended/{extension}/verdicts.parquet",
+    output:
+        page=report(
+            "<results>/{dataset}/extended/{extension}/page.html",
+            caption="../report/extension.rst",
+            category="New types",
+            labels={"dataset": "{dataset}", "extension": "{extension}"},
+        ),
+    log:
+        "<logs>/{dataset}/extended/{extension}/plot.log",
+    benchmark:
+        "<benchmarks>/{dataset}/extended/{extension}/plot.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=30,
+    params:
+        code=fingerprint("plot_extension"),
+    shell:
+        "branchgen plot-extension --summary {input.summary:q} --metrics {input.metrics:q}"
+        " --verdicts {input.verdicts:q} --output-page {output.page:q} > {log:q} 2>&1"
