@@ -229,6 +229,13 @@ COMMANDS = {
         inputs={},
         outputs={"table": "seconds and megabytes (parquet)"},
     ),
+    "benchmark-trees": Command(
+        summary="Derive simulated trees, and compare derived hierarchies with known trees.",
+        inputs={},
+        outputs={"table": "a row for every tree (parquet)"},
+        options={"known": "HIERARCHY=NEWICK, a derived hierarchy (json) and the tree that is known of its classes"},
+        lists=("known",),
+    ),
     "benchmark-sharing": Command(
         summary="Measure what sharing branches saves and costs, by the way cells are handed over.",
         inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},

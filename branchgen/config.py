@@ -101,7 +101,7 @@ class TrainSettings(FitSettings):
     n_blocks: int = knob(3, "Residual blocks of the shared encoder.", low=1)
     n_head: int = knob(64, "Width of the hidden layer of a branch's head.", low=1)
     class_weighting: Literal["equal", "sqrt", "proportional"] = knob(
-        "sqrt", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
+        "proportional", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
     )
     checkpoint_seconds: float = knob(60.0, "Seconds between checkpoints.", low=0)
 
@@ -264,6 +264,18 @@ class BenchmarkExtendSettings(Section):
     n_solver_steps: int = knob(20, "Solver steps between noise and data.", low=2)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkTreesSettings(Section):
+    """Derived trees beside known ones; not a part of the workflow."""
+
+    n_trees: int = knob(50, "Simulated trees.", low=0)
+    n_cells: int = knob(4000, "Cells of a tree, one in a hundred of its rarest class.", low=200)
+    n_genes: int = knob(2000, "Genes.", low=10)
+    n_counts: int = knob(2000, "Counts of a cell.", low=10)
+    n_latent: int = knob(32, "Latent coordinates.", low=2)
+    n_bootstrap: int = knob(20, "Resamples of the cells.", low=0)
+
+
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -287,5 +299,6 @@ COMMAND_SETTINGS: dict[str, type[Section]] = {
     "benchmark-transmute": BenchmarkTransmuteSettings,
     "benchmark-sharing": BenchmarkSharingSettings,
     "benchmark-extend": BenchmarkExtendSettings,
+    "benchmark-trees": BenchmarkTreesSettings,
 }
 """Settings class of every command that has settings."""
