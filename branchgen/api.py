@@ -30,15 +30,20 @@ from branchgen.diffusion.sample import allocate
 from branchgen.diffusion.transmute import require_two_classes
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.derive import Support
+from branchgen.hierarchy.grafts import Grown
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.provenance import provenance
 from branchgen.trained import Trained, of_class
 
 
-def open_run(folder: str | Path, device: str = "auto") -> Run:
-    """The run of a dataset, from its folder of results; BranchgenError where that has no model."""
+def open_run(folder: str | Path, device: str = "auto", extension: str | None = None) -> Run:
+    """The run of a dataset, from its folder of results, or its model after an extension.
+
+    BranchgenError where there is no such model.
+    """
     folder = Path(folder)
-    return Run(folder, Trained.read(folder / "model.pt", folder / "codec.pt", choose_device(device)))
+    model = folder / "model.pt" if extension is None else folder / "extended" / extension / "model.pt"
+    return Run(folder, Trained.read(model, folder / "codec.pt", choose_device(device)))
 
 
 class Run:
@@ -54,7 +59,11 @@ class Run:
     @property
     def hierarchy(self) -> Hierarchy:
         """The tree: branches with their classes and times."""
-        return self._trained.model.grown(GenerateSettings().n_steps).hierarchy
+        return self._grown.hierarchy
+
+    @cached_property
+    def _grown(self) -> Grown:
+        return self._trained.model.grown(GenerateSettings().n_steps)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -113,13 +122,14 @@ class Run:
         sampler = self._trained.sampler(n_steps=chosen.n_steps, handover=chosen.handover, seed=seed)
         mean, scale = self._trained.codec.encode(sparse.csr_matrix(cells.layers[COUNTS]))
         latents = Latents(mean=mean.astype(float), scale=scale.astype(float))
-        placed = fate_cells(cells, latents, fates(sampler, latents, chosen.n_draws), self.hierarchy)
+        placed = fate_cells(cells, latents, fates(sampler, latents, chosen.n_draws), sampler.hierarchy)
         return self._signed(placed, "analyse", chosen.to_dict(), seed)
 
     def plot_tree(self) -> Figure:
         """The tree on the noise axis, with support and intervals of its branch points."""
         model = self._trained.model
-        support = {name: Support(**values) for name, values in model.support.items()}  # type: ignore[arg-type]
+        ends = self._grown.ends
+        support = {ends[name]: Support(**values) for name, values in model.support.items()}  # type: ignore[arg-type]
         return tree_figure(self.hierarchy, model.schedule, support, class_colours(leaf_order(self.hierarchy)))
 
     def _require(self, cells: AnnData) -> None:

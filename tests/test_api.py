@@ -98,3 +98,16 @@ def test_what_cannot_be_done_is_said_in_one_sentence(run: Run, call, sentence: s
 def test_a_folder_without_a_model(tmp_path: Path) -> None:
     with pytest.raises(BranchgenError, match=r"model\.pt does not exist"):
         open_run(tmp_path)
+
+
+def test_the_model_after_an_extension(tiny_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    (folder / "extended" / "more").mkdir(parents=True)
+    for name in ("codec.pt", "cells.h5ad"):
+        (folder / name).symlink_to(tiny_run / name)
+    (folder / "extended" / "more" / "model.pt").symlink_to(tiny_run / "extended.pt")
+    run = open_run(folder, device="cpu", extension="more")
+    assert run.classes == ("A0", "A1", "B2", "B3", "C4")
+    assert set(run.generate({"C4": 5}, n_steps=4).obs["cell_type"]) == {"C4"}
+    assert isinstance(run.plot_tree(), Figure)
+    assert set(run.transmute("A0", to="C4", n_steps=4).obs["cell_type"]) == {"C4"}

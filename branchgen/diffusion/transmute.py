@@ -72,12 +72,21 @@ def below(sampler: TreeSampler, name: str, other: str) -> list[Branch]:
 
 
 def process_of(sampler: TreeSampler, branch: Branch, name: str, generator: torch.Generator) -> Process:
-    """Reverse process of one class in a branch, which it may share with others."""
+    """Reverse process of one class in a branch, which it may share with others.
+
+    A class that the branch was trained without, as it came to the tree later, has its own denoiser at every time.
+    """
+    tree = sampler.hierarchy
+    position, leaf = (tree.index[found.name] for found in (branch, tree.path(name)[-1]))
+    if leaf not in sampler.moments.leaves[position]:
+        position, denoise = leaf, sampler.denoiser_of(sampler.trunk_of[leaf])
+    else:
+        denoise = denoiser_of_class(sampler, branch, name)
     return Process(
-        denoise=denoiser_of_class(sampler, branch, name),
+        denoise=denoise,
         schedule=sampler.schedule,
         generator=generator,
-        reference=sampler.references[sampler.hierarchy.index[branch.name]],
+        reference=sampler.references[position],
     )
 
 

@@ -123,11 +123,19 @@ def test_transmutation_between_old_classes_stays_and_new_ones_are_reached() -> N
     x = TREE.sample(a, 600, np.random.default_rng(0))
     before, after = (torch.cat(list(transmute(s, x, a, c, "flow"))) for s in (old, new))
     assert torch.equal(before, after)
+
+
+@pytest.mark.parametrize("places", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("source", [OLD_CLASSES[0], OLD_CLASSES[2]])
+def test_transmutation_into_a_new_class_and_back(places: list[Place], source: str) -> None:
+    """From beside it and from afar, where the trunk between was trained without the new class."""
+    _, sampler = extended(TREE, places)
+    x = TREE.sample(source, 600, np.random.default_rng(0))
     code = TREE.classes.index(N)
-    there = torch.cat(list(transmute(new, x, a, N, "flow")))
+    there = torch.cat(list(transmute(sampler, x, source, N, "flow")))
     spread = np.sqrt(np.diag(TREE.moments.covariance[code]) / len(x))
     assert np.abs((there.mean(dim=0).numpy() - TREE.moments.mean[code]) / spread).max() < 4
-    back = torch.cat(list(transmute(new, there, N, a, "flow")))
+    back = torch.cat(list(transmute(sampler, there, N, source, "flow")))
     assert torch.sqrt(((back - x) ** 2).mean()) < 0.05
 
 
