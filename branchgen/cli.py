@@ -229,6 +229,17 @@ COMMANDS = {
         inputs={},
         outputs={"table": "seconds and megabytes (parquet)"},
     ),
+    "benchmark-lineage": Command(
+        summary="Compare fates and branch points with what is known of a differentiation, beside DPT and PAGA.",
+        inputs={
+            "fates": "real cells with their fates (h5ad); columns fate_CLASS of obs are the known ones",
+            "hierarchy": "the hierarchy (json)",
+        },
+        outputs={"table": "a row for every question and method (parquet)"},
+        options={"root": "class where development begins", "time-key": "column of obs with the known pseudotime"},
+        required=("root",),
+        seed=False,
+    ),
     "benchmark-trees": Command(
         summary="Derive simulated trees, and compare derived hierarchies with known trees.",
         inputs={},

@@ -19,7 +19,12 @@ import branchgen
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 # conda-forge and bioconda name these otherwise.
-CONDA_NAMES = {"matplotlib": "matplotlib-base", "snakemake": "snakemake-minimal", "torch": "pytorch"}
+CONDA_NAMES = {
+    "igraph": "python-igraph",
+    "matplotlib": "matplotlib-base",
+    "snakemake": "snakemake-minimal",
+    "torch": "pytorch",
+}
 
 
 def requirements(*lists: list[str]) -> dict[str, SpecifierSet]:
