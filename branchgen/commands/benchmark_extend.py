@@ -73,7 +73,10 @@ def run(arguments: argparse.Namespace, settings: BenchmarkExtendSettings) -> Non
                 found = judge.scores(model, name, settings.n_solver_steps)
                 for group, scores in found.items():
                     rows.append({"class": name, "way": way, "group": group, "seconds": spent, **scores})
-                log.info("%s: %s", name, way)
+                told = "; ".join(
+                    f"{group} AUC {one['c2st_auc']:.3f}, Fréchet {one['frechet']:.2f}" for group, one in found.items()
+                )
+                log.info("%s, %s (%.0f s): %s", name, way, spent, told)
     table = pd.DataFrame(rows)
     with files.written_together(arguments.output_table) as (path,):
         files.write_table(table, path)

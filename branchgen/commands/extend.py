@@ -29,10 +29,11 @@ def run(arguments: argparse.Namespace, settings: ExtendSettings) -> None:
     trained = Trained.read(arguments.model, arguments.codec, device)
     cells = trained.cells(arguments.cells, obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
     names = sorted(set(cells.obs[CELL_TYPE].astype(str)))
-    known = [name for name in names if name in trained.model.n_train]
+    taken = trained.model.grown(GenerateSettings().n_steps).hierarchy.index
+    known = [name for name in names if name in taken]
     if known:
         raise BranchgenError(
-            f"{arguments.model} has the class {known[0]!r} of {arguments.cells} already; "
+            f"{arguments.model} has the class or branch {known[0]!r} of {arguments.cells} already; "
             "give cells of new classes alone"
         )
     log.info("running on %s", describe(device))
