@@ -249,9 +249,7 @@ MISTAKES: dict[str, Mistake] = {
     ),
     "extend: a class that is there": Mistake(
         "extend",
-        [
-            "{folder}/model.pt has the class or branch 'A0' of {folder}/cells.h5ad already; give cells of new classes alone"
-        ],
+        ["{folder}/model.pt has the class or branch 'A0' of {folder}/cells.h5ad already; give cells of new classes "],
         {"cells": "{folder}/cells.h5ad"},
     ),
     "extend: cells of other genes": Mistake(
