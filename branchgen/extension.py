@@ -63,13 +63,13 @@ class Extension:
     correlation: float
     fit: Representation
     least_gain: float
-    """Least gain of the codec over the mean profile of a class that it was fitted to, zero at most."""
+    """Least gain of the codec over the mean profile of a class that it was fitted to."""
     n_steps: int
     held_out_loss: float
 
     @property
     def is_strange(self) -> bool:
-        """Whether the codec fits the class worse than its mean profile does, and worse than all it was fitted to."""
+        """Whether the codec gains less on the class than on any that it was fitted to."""
         return self.fit.is_below(self.least_gain)
 
     def to_row(self) -> dict[str, Any]:
@@ -130,7 +130,7 @@ def extend(
         nearest=nearest,
         correlation=float(correlations.max()),
         fit=representation(codec, cells.train, cells.ref),
-        least_gain=min([0.0, *codec.gains.values()]),
+        least_gain=min(codec.gains.values(), default=0.0),
         n_steps=state.step,
         held_out_loss=state.best_loss,
     )

@@ -97,7 +97,7 @@ def test_a_class_that_the_codec_does_not_know_is_called_one(
     prepare_new_cells(folder, strange)
     with caplog.at_level(logging.WARNING):
         assert run_command("extend", folder, tmp_path) == 0
-    assert "nats per cell worse than the mean profile of the class (at most " in caplog.text
+    assert "it does not know these cells, and generated ones will not look like them; encode and train " in caplog.text
     (row,) = pd.read_parquet(tmp_path / WRITTEN_BY_EXTEND["summary"]).to_dict("records")
     assert not row["represented"]
 

@@ -76,12 +76,12 @@ def tell(found: Extension) -> None:
     )
     if found.is_strange:
         log.warning(
-            "%s: on held-out cells the codec is %.1f nats per cell worse than the mean profile of the class (at most "
-            "%.1f worse on the classes it was fitted to): it cannot represent these cells, and generated ones will not "
-            "look like them; encode and train with them",
+            "%s: on held-out cells the codec gains %.1f nats per cell over the mean profile of the class, on the "
+            "classes it was fitted to %.1f at least: it does not know these cells, and generated ones will not look like them; "
+            "encode and train with them",
             place.name,
-            -fit.gain,
-            -found.least_gain,
+            fit.gain,
+            found.least_gain,
         )
     else:
         log.info("%s: on held-out cells the codec gains %.1f nats per cell over the mean profile", place.name, fit.gain)
