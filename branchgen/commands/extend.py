@@ -77,8 +77,8 @@ def tell(found: Extension) -> None:
     if found.is_strange:
         log.warning(
             "%s: on held-out cells the codec gains %.1f nats per cell over the mean profile of the class, on the "
-            "classes it was fitted to %.1f at least: it does not know these cells, and generated ones will not look like "
-            "them; encode and train with them",
+            "classes it was fitted to %.1f at least: it does not know these cells, and generated ones will not look "
+            "like them; encode and train with them",
             place.name,
             fit.gain,
             found.least_gain,
