@@ -111,7 +111,7 @@ class Run:
         """Populations at the branch points, denoised and decoded."""
         chosen = AnalyseSettings.from_mapping(settings)
         sampler = self._trained.sampler(n_steps=chosen.n_steps, handover=chosen.handover, seed=seed)
-        found = branch_point_cells(sampler, self._trained.codec, chosen.n_cells)
+        found = branch_point_cells(sampler, self._trained.codec, self._trained.model.offsets, chosen.n_cells)
         return self._signed(found, "analyse", chosen.to_dict(), seed)
 
     def fates(self, cells: AnnData | None = None, *, seed: int = 0, **settings: Any) -> AnnData:

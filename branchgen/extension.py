@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -12,8 +12,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen.cells.codec import Codec
+from branchgen.cells.codec import Codec, dense
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
+from branchgen.cells.offsets import fit_offsets
 from branchgen.cells.representation import Representation, representation
 from branchgen.config import ExtendSettings
 from branchgen.diffusion.batches import TrainingData
@@ -31,6 +32,8 @@ FINE = 1000
 """Steps of a solver whose grid is no bound."""
 N_PROFILE = 512
 """Cells of an old class whose decoded expectation is its profile."""
+MOST_CELLS = 2048
+"""Cells to which offsets are fitted: far more than they need, and all that are in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,8 @@ class Extension:
     nearest: str
     correlation: float
     fit: Representation
+    offset_gain: float
+    """Nats per held-out cell that the offsets gain; they are left out, and this is zero, where they gain nothing."""
     least_gain: float
     """Least gain of the codec over the mean profile of a class that it was fitted to."""
     n_steps: int
@@ -83,6 +88,7 @@ class Extension:
             "n_steps": self.n_steps,
             "held_out_loss": self.held_out_loss,
             "gain": self.fit.gain,
+            "offset_gain": self.offset_gain,
             **asdict(self.fit),
             "represented": not self.is_strange,
         }
@@ -100,14 +106,17 @@ def extend(
 ) -> tuple[Model, Extension]:
     """The model with one more class, and how it came there.
 
-    The codec and all that the model has of its own are frozen; the new head learns from the new cells alone.
+    The codec and all that the model has of its own are frozen; the new head, and the offsets by which the codec decodes
+    the class, learn from the new cells alone.
     """
+    offsets, represented, offset_gain = decoded(codec, cells, seed, device)
     splits = {name: _encoded(codec, getattr(cells, name), cells.name, device) for name in ("train", "ref")}
     train = splits["train"]
     mean, scale = (part.cpu().numpy().astype(float) for part in (train.mean, train.scale))
     old_mean, old_covariance, sizes = known_moments(model)
     moments = Moments.with_new_class(old_mean, old_covariance, sizes, mean, scale, float(mean.shape[1]))
-    correlations = correlations_with(codec, moments, seed)
+    known = [codec.with_offsets(model.offsets.get(known)) for known in model.n_train]
+    correlations = correlations_with([*known, codec.with_offsets(offsets)], moments, seed)
     nearest = list(model.n_train)[int(np.argmax(correlations))]
     position = place_of(model, cells.name, nearest, moments, settings.epsilon)
 
@@ -129,12 +138,32 @@ def extend(
         graft=graft,
         nearest=nearest,
         correlation=float(correlations.max()),
-        fit=representation(codec, cells.train, cells.ref),
+        fit=represented,
+        offset_gain=offset_gain,
         least_gain=min(codec.gains.values(), default=0.0),
         n_steps=state.step,
         held_out_loss=state.best_loss,
     )
-    return replace(model, grafts=(*model.grafts, graft), provenance=provenance), found
+    known_offsets = model.offsets if offsets is None else {**model.offsets, cells.name: offsets.cpu()}
+    return replace(model, grafts=(*model.grafts, graft), offsets=known_offsets, provenance=provenance), found
+
+
+def decoded(
+    codec: Codec, cells: NewCells, seed: int, device: torch.device
+) -> tuple[torch.Tensor | None, Representation, float]:
+    """Offsets of the class, how the codec fits it with them, and what they gain, in nats per held-out cell.
+
+    Held-out cells decide whether there are any: of few cells, or of a class that the codec knows, they may be noise.
+    """
+    n_cells = cells.train.shape[0]
+    rows = numpy_rng(seed, "extend", cells.name, "rows").permutation(n_cells)[:MOST_CELLS]
+    mean, scale = (torch.from_numpy(part) for part in codec.encode(cells.train[rows]))
+    noise = torch.randn(mean.shape, generator=torch_generator(seed, "extend", cells.name, "offsets"))
+    expected, dispersion = codec.decode((mean + scale * noise).to(device))
+    offsets = fit_offsets(dense(cells.train[rows], expected), expected, dispersion)
+    without, found = (representation(one, cells.train, cells.ref) for one in (codec, codec.with_offsets(offsets)))
+    gain = without.codec_loss - found.codec_loss
+    return (offsets, found, gain) if gain > 0 else (None, without, 0.0)
 
 
 def known_moments(model: Model) -> tuple[Array, Array, NDArray[np.int64]]:
@@ -146,14 +175,14 @@ def known_moments(model: Model) -> tuple[Array, Array, NDArray[np.int64]]:
     return np.stack(means), np.stack(covariances), np.array(list(model.n_train.values()))
 
 
-def correlations_with(codec: Codec, moments: Moments, seed: int) -> Array:
+def correlations_with(codecs: Sequence[Codec], moments: Moments, seed: int) -> Array:
     """Correlation over genes of the last class's log profile with that of every other, shape (n_classes − 1,).
 
-    Profiles are what the codec expects of cells drawn from the classes' Gaussians, so that no cell of an old class is
-    needed, and a profile of few cells is no noisier than others.
+    Profiles are what the codec, as it decodes a class, expects of cells drawn from the class's Gaussian, so that no
+    cell of an old class is needed, and a profile of few cells is no noisier than others.
     """
     profiles = []
-    for number, (mean, covariance) in enumerate(zip(moments.mean, moments.covariance, strict=True)):
+    for number, (codec, mean, covariance) in enumerate(zip(codecs, moments.mean, moments.covariance, strict=True)):
         noise = numpy_rng(seed, "extend", "profile", number).standard_normal((N_PROFILE, len(mean)))
         latents = mean + noise @ np.linalg.cholesky(covariance).T
         expected, _ = codec.decode(torch.from_numpy(latents.astype(np.float32)))

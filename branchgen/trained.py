@@ -65,6 +65,10 @@ class Trained:
         inputs = {"model": files.file_hash(model), "codec": found.codec}
         return cls(Path(model), found, Codec.from_state(state).to(device), device, inputs)
 
+    def codec_of(self, name: str) -> Codec:
+        """The codec as it decodes cells of a class."""
+        return self.codec.with_offsets(self.model.offsets.get(name))
+
     def sampler(
         self, *, n_steps: int, handover: str, seed: int, solver: str = "dpmpp_2m", n_corrections: int = 0
     ) -> TreeSampler:
@@ -93,7 +97,7 @@ class Trained:
         for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors):
             # Whole blocks are drawn, so that a cell does not depend on how many are wanted.
             rng = numpy_rng(sampler.seed, "generate", "counts", name, block)
-            counts = self.codec.draw_counts(latents, rng)[:wanted]
+            counts = self.codec_of(name).draw_counts(latents, rng)[:wanted]
             number = block * BLOCK + np.arange(wanted)
             # Independent cells have no ancestor in common, and so no number.
             apart = position[name] * APART if ancestors == "independent" else 0
@@ -132,7 +136,7 @@ class Trained:
             # The last coordinate is the library size: a cell keeps its own.
             block[:, -1] = before[done : done + len(block), -1].to(block)
             rng = numpy_rng(sampler.seed, "transmute", "counts", source, target, number)
-            drawn.append(self.codec.draw_counts(block, rng))
+            drawn.append(self.codec_of(target).draw_counts(block, rng))
             latents.append(block.float().cpu().numpy())
             done += len(block)
             progress(done)

@@ -11,6 +11,7 @@ import anndata
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from anndata import AnnData
 from run_commands import NEW_CELLS, WRITTEN_BY_EXTEND, prepare_new_cells, run_command
 from simulate import simulate_new_class
@@ -87,6 +88,27 @@ def test_the_summary_says_where_a_class_went(tiny_run: Path) -> None:
     assert row["held_out_loss"] <= 1.05
 
 
+def test_offsets_decode_a_class_far_from_all_others(tiny_run: Path, tmp_path: Path) -> None:
+    """The mean profile of what is generated is that of the cells, though the codec alone has nothing like it."""
+    folder = tmp_path / "far"
+    shutil.copytree(tiny_run, folder)
+    far = simulate_new_class("far")
+    far.X = far.X[:, ::-1]
+    prepare_new_cells(folder, far)
+    assert run_command("extend", folder, tmp_path) == 0
+    model = torch.load(tmp_path / EXTENDED, weights_only=True)
+    assert set(model["offsets"]) == {"far"}
+    made, without = tmp_path / "made", tmp_path / "without"
+    torch.save({**model, "offsets": {}}, tmp_path / "frozen.pt")
+    real = profiles(anndata.read_h5ad(folder / NEW_CELLS))["far"]
+    with_offsets, frozen = (
+        profiles(generated(folder, path, model=tmp_path / name, n_cells="new"))["far"]
+        for path, name in ((made, EXTENDED), (without, "frozen.pt"))
+    )
+    assert np.corrcoef(with_offsets, real)[0, 1] > 0.95
+    assert np.corrcoef(frozen, real)[0, 1] < 0.5
+
+
 def test_a_class_that_the_codec_does_not_know_is_called_one(
     tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -95,6 +117,9 @@ def test_a_class_that_the_codec_does_not_know_is_called_one(
     strange = simulate_new_class("strange")
     strange.X = strange.X[:, ::-1]
     prepare_new_cells(folder, strange)
+    # Simulated classes have a profile and nothing more, which offsets mend; real ones have more that a codec gains by.
+    codec = torch.load(folder / "codec.pt", weights_only=True)
+    torch.save({**codec, "gains": {"A0": 20.0, "A1": 30.0}}, folder / "codec.pt")
     with caplog.at_level(logging.WARNING):
         assert run_command("extend", folder, tmp_path) == 0
     assert "it does not know these cells, and generated ones will not look like them; encode and train " in caplog.text

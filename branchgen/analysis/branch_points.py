@@ -84,15 +84,19 @@ def log_profile(codec: Codec, denoised: Tensor) -> NDArray[np.float32]:
     return np.asarray(torch.log1p(expected * (1e4 / expected.sum(dim=1, keepdim=True))).cpu().numpy())
 
 
-def branch_point_cells(sampler: TreeSampler, codec: Codec, n_cells: int) -> AnnData:
+def branch_point_cells(sampler: TreeSampler, codec: Codec, offsets: Mapping[str, Tensor], n_cells: int) -> AnnData:
     """All populations as one AnnData, X the log-normalised expectation of their denoised profiles.
 
+    `offsets` are the codec's for new classes; the populations of their own branches are decoded with them.
     A tree of one class has no branch point, and so no cells.
     """
     found = list(populations(sampler, n_cells))
 
     def stacked(blocks: Iterable[NDArray[np.float32]], width: int) -> NDArray[np.float32]:
         return np.concatenate([np.zeros((0, width), dtype=np.float32), *blocks])
+
+    def decoder(name: str) -> Codec:
+        return codec.with_offsets(offsets.get(sampler.trunk_of[sampler.hierarchy.index[name]]))
 
     n_latent = len(sampler.schedule.sigma_min)
     obs = pd.DataFrame(
@@ -108,7 +112,7 @@ def branch_point_cells(sampler: TreeSampler, codec: Codec, n_cells: int) -> AnnD
         ],
     )
     cells = AnnData(
-        stacked((log_profile(codec, p.denoised) for p in found), len(codec.genes)),
+        stacked((log_profile(decoder(p.name), p.denoised) for p in found), len(codec.genes)),
         obs=obs,
         var=pd.DataFrame(index=list(codec.genes)),
     )

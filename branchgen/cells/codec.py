@@ -19,6 +19,7 @@ from scipy import sparse
 from torch import Tensor
 
 from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
+from branchgen.cells.offsets import shifted
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.errors import BranchgenError
 from branchgen.provenance import FORMAT_VERSION, state_hash
@@ -56,6 +57,8 @@ class Codec:
     spread: Tensor
     gains: Mapping[str, float] = field(default_factory=dict)
     """Nats per held-out cell by which the codec beats the mean profile of a class, for the classes it was fitted to."""
+    offsets: Tensor | None = None
+    """Of a class that the codec was not fitted to, (2, n_genes); they come with a model, not with the codec's file."""
 
     @property
     def n_latent(self) -> int:
@@ -76,13 +79,18 @@ class Codec:
     def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Expected counts and dispersions, each (n_cells, n_genes), of latents (n_cells, n_latent)."""
         raw = latents.to(self.centre) * self.spread + self.centre
-        return self.body.decode(raw[:, :-1], raw[:, -1])
+        expected, dispersion = self.body.decode(raw[:, :-1], raw[:, -1])
+        return (expected, dispersion) if self.offsets is None else shifted(expected, dispersion, self.offsets)
 
     def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
         """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate)."""
         expected, dispersion = (part.cpu().numpy() for part in self.decode(latents))
         rate = rng.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
         return sparse.csr_matrix(rng.poisson(rate).astype(np.int32))
+
+    def with_offsets(self, offsets: Tensor | None) -> Codec:
+        """The same codec for a class that it decodes with offsets (2, n_genes), or without."""
+        return self if offsets is None else replace(self, offsets=offsets.to(self.centre))
 
     def to(self, device: torch.device) -> Codec:
         """The same codec on a device."""

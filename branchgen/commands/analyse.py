@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     if set(cells.obs[CELL_TYPE][cells.obs[SPLIT] == "train"]) != set(tree.classes):
         raise BranchgenError(f"{arguments.cells} has other classes than {arguments.model}; train on these cells")
     log.info("running on %s", describe(device))
-    branch_points = branch_point_cells(sampler, trained.codec, settings.n_cells)
+    branch_points = branch_point_cells(sampler, trained.codec, model.offsets, settings.n_cells)
     branch_points.uns[PROVENANCE] = provenance(
         "analyse",
         settings.to_dict(),

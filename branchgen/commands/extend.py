@@ -74,6 +74,8 @@ def tell(found: Extension) -> None:
         found.held_out_loss,
         found.n_steps,
     )
+    if found.offset_gain:
+        log.info("%s: decoded with gene-wise offsets, %.1f nats per held-out cell", place.name, found.offset_gain)
     if found.is_strange:
         log.warning(
             "%s: on held-out cells the codec gains %.1f nats per cell over the mean profile of the class, on the "

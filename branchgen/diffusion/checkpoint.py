@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import torch
@@ -37,6 +37,8 @@ class Model:
     provenance: str
     grafts: tuple[Graft, ...] = ()
     """New classes, in the order in which they came; `hierarchy`, `moments` and `weights` are without them."""
+    offsets: Mapping[str, Tensor] = field(default_factory=dict)
+    """Gene-wise offsets of the codec, (2, n_genes), for classes that it was not fitted to."""
     factor: float = 1.0
     """By which the branch points of the hierarchy were moved towards the data."""
 
@@ -71,6 +73,7 @@ class Model:
             "genes": list(self.genes),
             "provenance": self.provenance,
             "grafts": [graft.to_state() for graft in self.grafts],
+            "offsets": dict(self.offsets),
             "factor": self.factor,
         }
 
@@ -89,6 +92,7 @@ class Model:
             genes=tuple(state["genes"]),
             provenance=state["provenance"],
             grafts=tuple(map(Graft.from_state, state.get("grafts", ()))),
+            offsets=state.get("offsets", {}),
             factor=state.get("factor", 1.0),
         )
 

@@ -79,7 +79,7 @@ class World:
 
     @cached_property
     def branch_points(self) -> AnnData:
-        return branch_point_cells(self.sampler, self.codec, 200)
+        return branch_point_cells(self.sampler, self.codec, {}, 200)
 
     @cached_property
     def genes(self) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from scipy import sparse
+from low_rank import GENES, REF, TRAIN, counts_of, expected_counts
 
 from branchgen.cells.autoencoder import NegativeBinomialAutoencoder, negative_log_likelihood
 from branchgen.cells.codec import Body, Codec, standardised
@@ -11,26 +11,7 @@ from branchgen.cells.principal import PrincipalComponents
 from branchgen.config import EncodeSettings
 from branchgen.errors import BranchgenError
 
-N_GENES, DISPERSION = 60, 5.0
-GENES = tuple(f"g{i}" for i in range(N_GENES))
 SETTINGS = EncodeSettings(n_latent=4, n_hidden=32, max_epochs=40, learning_rate=3e-3)
-
-
-def expected_counts(n_cells: int, seed: int) -> np.ndarray:
-    """Rates from a two-dimensional latent space and log-normal library sizes."""
-    rng = np.random.default_rng(seed)
-    loadings = np.random.default_rng(99).normal(size=(2, N_GENES))
-    profile = np.exp(rng.normal(size=(n_cells, 2)) @ loadings * 0.7)
-    library = np.exp(rng.normal(7.0, 0.4, n_cells))
-    return profile / profile.sum(axis=1, keepdims=True) * library[:, None]
-
-
-def counts_of(rates: np.ndarray, seed: int) -> sparse.csr_matrix:
-    rng = np.random.default_rng(seed)
-    return sparse.csr_matrix(rng.poisson(rng.gamma(DISPERSION, rates / DISPERSION)).astype(np.int32))
-
-
-TRAIN, REF = (counts_of(expected_counts(n, seed), seed) for n, seed in ((900, 1), (200, 2)))
 
 
 @pytest.fixture(scope="module", params=["nb", "pca"])

@@ -1,0 +1,81 @@
+"""Gene-wise offsets: found where a class needs them, and nowhere else."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from branchgen.cells.autoencoder import negative_log_likelihood
+from branchgen.cells.offsets import fit_offsets, shifted
+
+N_GENES, DISPERSION = 200, 4.0
+MARKERS = slice(0, 10)
+
+
+def expectation(n_cells: int, seed: int) -> tuple[Tensor, Tensor]:
+    """What a codec expects of cells: profiles that differ, and library sizes around 2,000."""
+    rng = np.random.default_rng(seed)
+    profile = np.exp(np.random.default_rng(9).normal(size=N_GENES) + 0.3 * rng.normal(size=(n_cells, N_GENES)))
+    library = rng.lognormal(np.log(2000), 0.3, (n_cells, 1))
+    expected = library * profile / profile.sum(axis=1, keepdims=True)
+    return torch.from_numpy(expected).float(), torch.full((n_cells, N_GENES), DISPERSION)
+
+
+def drawn(expected: Tensor, dispersion: Tensor, seed: int) -> Tensor:
+    rng = np.random.default_rng(seed)
+    rate = rng.gamma(dispersion.numpy()) * (expected / dispersion).numpy()
+    return torch.from_numpy(rng.poisson(rate)).float()
+
+
+def truth() -> Tensor:
+    """Ten markers, half of them up and half of them down, and dispersions of which ten are off, too."""
+    offsets = torch.zeros((2, N_GENES))
+    offsets[0, MARKERS] = torch.tensor([1.5, -1.5]).repeat(5)
+    offsets[1, 10:20] = 1.0
+    return offsets
+
+
+def test_offsets_of_a_known_class_are_found() -> None:
+    """Log-means: the counts of 400 cells leave an error of less than .1; of dispersions they say less."""
+    expected, dispersion = expectation(400, 0)
+    counts = drawn(*shifted(expected, dispersion, truth()), seed=1)
+    found = fit_offsets(counts, expected, dispersion)
+    error = found - truth()
+    # A constant over all genes changes no profile.
+    assert (error[0] - error[0].median()).abs().max() < 0.25
+    assert (error[0] - error[0].median()).abs().mean() < 0.05
+    assert found[1, 10:20].mean() - found[1, 20:].mean() == pytest.approx(1.0, abs=0.25)
+
+
+@pytest.mark.parametrize("n_cells", [3, 20, 400])
+def test_a_class_that_needs_none_gets_next_to_none(n_cells: int) -> None:
+    """Free offsets would cost half a nat per parameter and cell that they were fitted to, on any other cell."""
+    expected, dispersion = expectation(n_cells, 0)
+    found = fit_offsets(drawn(expected, dispersion, 1), expected, dispersion)
+    assert found.abs().median() < 0.1
+    held_out, own = expectation(1000, 5)
+    counts = drawn(held_out, own, 6)
+    without = negative_log_likelihood(counts, held_out, own).mean()
+    assert negative_log_likelihood(counts, *shifted(held_out, own, found)).mean() - without < 0.5 * 2 * N_GENES / (
+        2 * n_cells
+    )
+
+
+def test_held_out_cells_gain_from_few_cells_already() -> None:
+    expected, dispersion = expectation(30, 0)
+    found = fit_offsets(drawn(*shifted(expected, dispersion, truth()), seed=1), expected, dispersion)
+    held_out, own = expectation(500, 5)
+    counts = drawn(*shifted(held_out, own, truth()), seed=6)
+    without = negative_log_likelihood(counts, held_out, own).mean()
+    best = negative_log_likelihood(counts, *shifted(held_out, own, truth())).mean()
+    ours = negative_log_likelihood(counts, *shifted(held_out, own, found)).mean()
+    assert ours - best < 0.3 * (without - best)
+
+
+def test_offsets_keep_library_sizes() -> None:
+    expected, dispersion = expectation(20, 0)
+    moved, _ = shifted(expected, dispersion, truth())
+    torch.testing.assert_close(moved.sum(dim=1), expected.sum(dim=1))
+    same, own = shifted(expected, dispersion, torch.zeros((2, N_GENES)))
+    torch.testing.assert_close(same, expected)
+    assert torch.equal(own, dispersion)
