@@ -148,8 +148,10 @@ def added(runs: Runs, cells: AnnData, name: str, settings: BenchmarkExtendSettin
         model, _ = extend(base.model, base.codec, of_class, chosen, runs.seed, runs.device, "{}", lambda *_: None)
         return replace(base, model=model)
 
-    found = [("before", base, 0.0), ("extended", *timed(extended))]
-    graft = found[-1][1].model.grafts[-1]
+    more, seconds = timed(extended)
+    frozen = replace(more, model=replace(more.model, offsets={}))
+    found = [("before", base, 0.0), ("extended", more, seconds), ("extended, codec frozen", frozen, seconds)]
+    graft = more.model.grafts[-1]
     flat, _ = runs.trained(flat=True)
     found.append(("without a tree, before", flat, 0.0))
     for what, classes in ((ALONE, [name]), (ALL, [*flat.model.class_counts, name])):
@@ -158,7 +160,8 @@ def added(runs: Runs, cells: AnnData, name: str, settings: BenchmarkExtendSettin
         def tuned(classes: list[str] = classes, order: list[str] = order) -> Trained:
             seen = [runs.latents(flat, cells[cells.obs[CELL_TYPE].isin(classes)], split, order) for split in SEEN]
             model = finetuned(flat.model, name, graft.mean, graft.covariance, seen, chosen, runs.seed)
-            return replace(flat, model=model)
+            # Decoded as the extension is: it is the diffusion that is compared.
+            return replace(flat, model=replace(model, offsets=more.model.offsets))
 
         found.append((f"fine-tuned on {what}", *timed(tuned)))
     return found
