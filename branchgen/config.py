@@ -1,4 +1,4 @@
-"""Settings of every command, one frozen dataclass per section of config.yaml.
+"""Settings of every step, one frozen dataclass per section of config.yaml.
 
 The dataclasses are the source of names, defaults, ranges and meanings; the command line, the JSON schema of the
 workflow and config/README.md say the same, held together by tests.
@@ -217,65 +217,6 @@ class PlotSettings(Section):
     format: Literal["svg", "png"] = knob("svg", "File format of the figures.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkStepsSettings(Section):
-    """Timing of training and sampling steps; not a part of the workflow."""
-
-    n_branches: str = knob("10,50,200", "Numbers of branches, separated by commas.")
-    batch_size: int = knob(1024, "Noised cells per training step.", low=64)
-    n_hidden: int = knob(256, "Width of the encoder shared by all branches.", low=8)
-    n_repeats: int = knob(20, "Timed steps of each kind and size.", low=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkEvaluateSettings(Section):
-    """Time and memory of an evaluation; not a part of the workflow."""
-
-    n_cells: int = knob(50000, "Test and generated cells together.", low=100)
-    n_genes: int = knob(2000, "Genes.", low=10)
-    n_types: int = knob(12, "Cell types.", low=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkTransmuteSettings(Section):
-    """Class and state of transmuted cells, beside simpler ways; not a part of the workflow."""
-
-    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
-    min_cells: int = knob(20, "Held-out cells that a class must have in both states.", low=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkSharingSettings(Section):
-    """Cost and quality of shared branches by hand-over; not a part of the workflow."""
-
-    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
-    n_corrections: int = knob(4, "Langevin steps under a child branch, where there are any.", low=1)
-    n_paper_steps: int = knob(0, "Steps of the predictor-corrector that is compared; 0 leaves it out.", low=0)
-    n_seeds: int = knob(3, "Sets of cells that are generated in every way.", low=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkExtendSettings(Section):
-    """Extension beside fine-tuning and training from the start; not a part of the workflow."""
-
-    codec: Literal["nb", "pca"] = knob("nb", "Codec, as in encode.")
-    n_train_steps: int = knob(3000, "Training steps of a whole model at most.", low=1)
-    n_steps: int = knob(1000, "Training steps of an extension, and of fine-tuning, at most.", low=1)
-    n_solver_steps: int = knob(20, "Solver steps between noise and data.", low=2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkTreesSettings(Section):
-    """Derived trees beside known ones; not a part of the workflow."""
-
-    n_trees: int = knob(50, "Simulated trees.", low=0)
-    n_cells: int = knob(4000, "Cells of a tree, one in a hundred of its rarest class.", low=200)
-    n_genes: int = knob(2000, "Genes.", low=10)
-    n_counts: int = knob(2000, "Counts of a cell.", low=10)
-    n_latent: int = knob(32, "Latent coordinates.", low=2)
-    n_bootstrap: int = knob(20, "Resamples of the cells.", low=0)
-
-
 SECTIONS: dict[str, type[Section]] = {
     "prepare": PrepareSettings,
     "encode": EncodeSettings,
@@ -290,15 +231,3 @@ SECTIONS: dict[str, type[Section]] = {
     "plot": PlotSettings,
 }
 """Settings class of every section of config.yaml; section, command and rule share their name."""
-
-COMMAND_SETTINGS: dict[str, type[Section]] = {
-    **SECTIONS,
-    "plot-transmutation": PlotSettings,
-    "benchmark-steps": BenchmarkStepsSettings,
-    "benchmark-evaluate": BenchmarkEvaluateSettings,
-    "benchmark-transmute": BenchmarkTransmuteSettings,
-    "benchmark-sharing": BenchmarkSharingSettings,
-    "benchmark-extend": BenchmarkExtendSettings,
-    "benchmark-trees": BenchmarkTreesSettings,
-}
-"""Settings class of every command that has settings."""

@@ -8,7 +8,8 @@ from tempfile import TemporaryDirectory
 import torch
 from anndata import AnnData
 
-from branchgen.cli import COMMANDS, main
+from branchgen.cli import main
+from branchgen.interface import COMMANDS
 
 FILES = {
     "cells": "cells.h5ad",

@@ -5,9 +5,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from branchgen.benchmark_config import BenchmarkEvaluateSettings
 from branchgen.cli import main
 from branchgen.commands.benchmark_evaluate import SHARES, lineages, simulated
-from branchgen.config import BenchmarkEvaluateSettings
 
 
 def test_seconds_and_memory_are_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,9 @@ from run_commands import SETTINGS, command_line, input_name, output_name, run_co
 
 from branchgen import files
 from branchgen.cells.keys import PROVENANCE
-from branchgen.cli import COMMANDS, main
+from branchgen.cli import main
 from branchgen.config import SECTIONS
+from branchgen.interface import COMMANDS
 
 Spoil = Callable[[Path], None]
 

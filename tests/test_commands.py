@@ -24,7 +24,6 @@ from simulate import simulate_cells, simulate_new_class
 from branchgen import __version__, files
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import SPLITS
-from branchgen.cli import COMMANDS
 from branchgen.config import SECTIONS, DeriveSettings
 from branchgen.diffusion.checkpoint import Model
 from branchgen.diffusion.sample import BLOCK
@@ -33,6 +32,7 @@ from branchgen.diffusion.solvers import SOLVERS
 from branchgen.diffusion.validation import N_BINS
 from branchgen.hierarchy.newick import parse_newick
 from branchgen.hierarchy.tree import Hierarchy
+from branchgen.interface import COMMANDS
 from branchgen.provenance import FORMAT_VERSION, state_hash
 
 CLASSES = ["A0", "A1", "B2", "B3"]

@@ -15,8 +15,9 @@ from branchgen import files
 from branchgen.analysis.baselines import NegativeBinomial
 from branchgen.analysis.evaluation_tables import evaluation_tables
 from branchgen.analysis.samples import read_study
+from branchgen.benchmark_config import BenchmarkEvaluateSettings
 from branchgen.cells import keys
-from branchgen.config import BenchmarkEvaluateSettings, EvaluateSettings
+from branchgen.config import EvaluateSettings
 from branchgen.hierarchy.tree import Branch, Hierarchy
 from branchgen.seeds import numpy_rng
 

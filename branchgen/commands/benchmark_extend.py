@@ -26,8 +26,9 @@ from branchgen.analysis.metrics import View
 from branchgen.analysis.reference import Reference, fit_reference
 from branchgen.analysis.samples import Cells, matched
 from branchgen.analysis.two_sample import frechet_parts
+from branchgen.benchmark_config import BenchmarkExtendSettings
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT, require
-from branchgen.config import BenchmarkExtendSettings, EvaluateSettings, ExtendSettings
+from branchgen.config import EvaluateSettings, ExtendSettings
 from branchgen.device import choose_device
 from branchgen.diffusion.batches import TrainingData
 from branchgen.errors import BranchgenError

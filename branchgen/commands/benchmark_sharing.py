@@ -17,8 +17,9 @@ from branchgen.analysis.classifiers import boosted_trees, tell_apart
 from branchgen.analysis.metrics import SCALES, Values, View, means_over_types, pooled_metrics, type_metrics
 from branchgen.analysis.pairs import pair_of
 from branchgen.analysis.samples import FLOOR, OWN, Study, read_study
+from branchgen.benchmark_config import BenchmarkSharingSettings
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
-from branchgen.config import BenchmarkSharingSettings, EvaluateSettings
+from branchgen.config import EvaluateSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.sample import n_evaluations
 from branchgen.seeds import numpy_rng

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 
 from branchgen import files
-from branchgen.config import BenchmarkStepsSettings, TrainSettings
+from branchgen.benchmark_config import BenchmarkStepsSettings
+from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
 from branchgen.diffusion.handover import BranchMoments

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from branchgen import files
 from branchgen.analysis.states import Judges, Labels, guided, shifted
+from branchgen.benchmark_config import BenchmarkTransmuteSettings
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
-from branchgen.config import BenchmarkTransmuteSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.sample import TreeSampler
 from branchgen.errors import BranchgenError

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from branchgen import files
-from branchgen.config import BenchmarkTreesSettings
+from branchgen.benchmark_config import BenchmarkTreesSettings
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.agreement import robinson_foulds, time_agreement, triplet_agreement

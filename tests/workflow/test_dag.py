@@ -11,8 +11,9 @@ import pytest
 import yaml
 from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
 
-from branchgen.cli import COMMANDS, build_parser, settings_of
+from branchgen.cli import build_parser, settings_of
 from branchgen.config import SECTIONS
+from branchgen.interface import COMMANDS
 
 WITHOUT = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
 """Steps of a dataset without pairs to transmute."""
