@@ -208,6 +208,15 @@ COMMANDS = {
         outputs={"page": "the page (html)"},
         seed=False,
     ),
+    "plot-sharing": Command(
+        summary="Draw what sharing branches costs in quality, from the tables of benchmark-sharing.",
+        inputs={},
+        outputs={"figure": "the figure", "table": "all tables in one (parquet)"},
+        options={"tables": "tables of benchmark-sharing, one for every model (parquet)"},
+        lists=("tables",),
+        required=("tables",),
+        seed=False,
+    ),
     "compare": Command(
         summary="Put the metrics of several runs in one table and on one page.",
         inputs={},
@@ -284,6 +293,7 @@ COMMANDS = {
 COMMAND_SETTINGS: dict[str, type[Section]] = {
     **SECTIONS,
     "plot-transmutation": PlotSettings,
+    "plot-sharing": PlotSettings,
     "benchmark-steps": BenchmarkStepsSettings,
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,

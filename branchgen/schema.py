@@ -131,7 +131,31 @@ BENCHMARK: dict[str, Any] = {
         },
     },
 }
-"""The one section without a command: it belongs to the workflow."""
+"""A section without a command: it belongs to the workflow."""
+
+SHARING: dict[str, Any] = {
+    "type": "object",
+    "description": "What `snakemake sharing` trains, to show what sharing branches saves and costs.",
+    "default": {},
+    "additionalProperties": False,
+    "properties": {
+        "costs": {
+            "type": "array",
+            "items": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
+            "minItems": 1,
+            "uniqueItems": True,
+            "default": [0.35, 0.43, 0.5, 0.65, 0.8],
+            "description": "Largest costs of the models, as in derive.max_evaluations; a model is trained for each.",
+        },
+        "n_seeds": {
+            "type": "integer",
+            "minimum": 1,
+            "default": 3,
+            "description": "Sets of cells that are generated in every way.",
+        },
+    },
+}
+"""The other one."""
 
 
 def config_schema() -> dict[str, Any]:
@@ -163,6 +187,7 @@ def config_schema() -> dict[str, Any]:
                 "description": "Where the model is computed: auto (a GPU where there is one), cpu, cuda, or cuda:N.",
             },
             "benchmark": BENCHMARK,
+            "sharing": SHARING,
             **{name: section_schema(section) for name, section in SECTIONS.items()},
         },
     }

@@ -68,7 +68,8 @@ def objects(schema: Any, where: str = "config") -> Iterator[tuple[str, dict[str,
 
 def test_schema_is_closed_and_describes_every_key() -> None:
     found = dict(objects(SCHEMA_OF_CONFIG))
-    assert len(found) == 5 + len(SECTIONS)  # the whole, a dataset, its transmutations and extensions, the benchmark
+    # The whole, a dataset, its transmutations and extensions, the benchmark, and what sharing costs.
+    assert len(found) == 6 + len(SECTIONS)
     for where, schema in found.items():
         assert schema["additionalProperties"] is False or where == "config.properties.datasets", where
         for name, key in schema["properties"].items():
@@ -148,8 +149,8 @@ def test_examples_in_the_manuals_are_valid() -> None:
 
 def test_manual_names_every_key_of_a_dataset() -> None:
     dataset = SCHEMA_OF_CONFIG["properties"]["datasets"]["additionalProperties"]
-    benchmark = SCHEMA_OF_CONFIG["properties"]["benchmark"]
-    for key in [*dataset["properties"], *benchmark["properties"], "seed", "device"]:
+    benchmark, sharing = (SCHEMA_OF_CONFIG["properties"][name] for name in ("benchmark", "sharing"))
+    for key in [*dataset["properties"], *benchmark["properties"], *sharing["properties"], "seed", "device"]:
         assert f"| `{key}` |" in MANUAL.read_text()
 
 
@@ -189,6 +190,23 @@ def test_a_typo_is_named_at_every_level(path: tuple[str, ...], key: str) -> None
 )
 def test_benchmark(benchmark: dict[str, Any], named: str) -> None:
     found = refusal({**minimal, "benchmark": benchmark})
+    assert named in found if named else not found
+
+
+@pytest.mark.parametrize(
+    ("sharing", "named"),
+    [
+        ({"costs": [0.4, 1], "n_seeds": 1}, ""),
+        ({"costs": []}, "[] should be non-empty"),
+        ({"costs": [0]}, "0 is less than or equal to the minimum of 0"),
+        ({"costs": [1.1]}, "1.1 is greater than"),
+        ({"costs": [0.5, 0.5]}, "non-unique"),
+        ({"n_seeds": 0}, "0 is less than"),
+        ({"cost": [0.5]}, "'cost' was unexpected"),
+    ],
+)
+def test_sharing(sharing: dict[str, Any], named: str) -> None:
+    found = refusal({**minimal, "sharing": sharing})
     assert named in found if named else not found
 
 

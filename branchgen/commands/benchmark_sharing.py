@@ -99,13 +99,16 @@ def run(arguments: argparse.Namespace, settings: BenchmarkSharingSettings) -> No
             if not number:
                 rows.append({"way": FLOOR, "repeat": repeat, **compared(study, FLOOR, arguments.seed, repeat)})
             values = compared(study, OWN, arguments.seed, repeat)
-            rows.append({"way": name, "repeat": repeat, **cost, "share": made / without_tree, **values})
+            how = {} if model is not trained else {"handover": way.handover, "n_corrections": way.n_corrections}
+            how |= {"solver": way.solver, "repeat": repeat}
+            rows.append({"way": name, **how, **cost, "share": made / without_tree, **values})
             log.info("%s, repeat %d", name, repeat + 1)
     table = pd.DataFrame(rows)
     with files.written_together(arguments.output_table) as (path,):
         files.write_table(table, path)
     scaled = table.assign(**{name: factor * table[name] for name, factor in SCALES.items() if name in table})
-    print(scaled.groupby("way", sort=False).agg(["mean", "std"]).drop(columns="repeat").T.round(3).to_string())
+    numbers_of = scaled.drop(columns=["handover", "n_corrections", "solver", "repeat"])
+    print(numbers_of.groupby("way", sort=False).agg(["mean", "std"]).T.round(3).to_string())
 
 
 def compared(study: Study, source: str, seed: int, repeat: int) -> Values:

@@ -45,6 +45,7 @@ OF_BENCHMARK = r"(?:/benchmark/seed_(\d+))?"
 
 wildcard_constraints:
     extension="[^/]+",
+    cost="[0-9.e-]+",
     dataset=f"(?:{'|'.join(map(re.escape, config['datasets']))}){OF_BENCHMARK}",
 
 
