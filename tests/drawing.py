@@ -176,3 +176,27 @@ def invented_correlations(n_types: int, n_genes: int = 12, seed: int = 0) -> pd.
         of_sources = dict(zip(("test", "floor", "branchgen"), map(correlations, cells), strict=True))
         tables.append(correlation_table(name, 100 - number, genes, of_sources))
     return pd.concat(tables, ignore_index=True)
+
+
+def invented_sharing(n_models: int, n_repeats: int = 3, seed: int = 0) -> pd.DataFrame:
+    """Tables of `benchmark-sharing` for several models: the more is shared, the worse, and identity by far."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for model in range(n_models):
+        for repeat in range(n_repeats):
+            about = {"model": model, "repeat": repeat, "solver": "dpmpp_2m"}
+            share = 0.3 + 0.5 * model / n_models
+            ways = [("floor", None, None, np.nan, 0.2), ("without a tree", None, None, 1.0, 1.2)]
+            for handover, loss in (("identity", 30.0), ("linear", 1.5), ("transport", 1.3)):
+                ways.append((f"{handover}, 20 steps", handover, 0, share, loss / share))
+            ways += [(f"{name}, 4 Langevin steps", name, 4, share + 0.4, 3.0) for name in ("identity", "transport")]
+            for way, handover, corrections, cost, loss in ways:
+                metrics = {
+                    "mmd_squared_by_type": 1e-3 * loss + rng.normal(0, 2e-4),
+                    "lfc_slope": 1 - loss / 100 + rng.normal(0, 0.01),
+                    "c2st_auc": 0.5 + loss / 100 + rng.normal(0, 0.01),
+                }
+                rows.append(
+                    {"way": way, "handover": handover, "n_corrections": corrections, "share": cost, **about, **metrics}
+                )
+    return pd.DataFrame(rows)

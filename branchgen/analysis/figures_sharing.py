@@ -14,6 +14,11 @@ from branchgen.analysis.samples import FLOOR
 
 SHOWN = ("mmd_squared_by_type", "lfc_slope", "c2st_auc")
 """Metrics of the figure, a panel each."""
+PAPER = "pc"
+"""The sampler of Tseng et al. (arXiv 2212.10777), a predictor and a corrector, of which they take 1,000 steps.
+
+So many have no place in the figure.
+"""
 COLOURS = {"transport": "#d95f02", "linear": "#7570b3", "identity": "#1b9e77"}
 """By hand-over."""
 
@@ -49,11 +54,12 @@ def _draw(axes: Axes, table: pd.DataFrame, metric: str) -> None:
     floor = table[table["way"] == FLOOR][metric]
     spread = 0.0 if len(floor) < 2 else float(floor.std())
     axes.axhspan(floor.mean() - spread, floor.mean() + spread, color=PALE, alpha=0.5, lw=0)
+    axes.axhline(floor.mean(), color=PALE, lw=1)
     flat = table[table["handover"].isna() & (table["way"] != FLOOR)]
     if len(flat):
         error = flat[metric].std() if len(flat) > 1 else 0.0
         axes.errorbar(flat["share"].mean(), flat[metric].mean(), error, fmt="s", ms=3.5, lw=0.8, color=DARK, zorder=4)
-    ours = table[table["handover"].notna() & (table["solver"] != "pc")]
+    ours = table[table["handover"].notna() & (table["solver"] != PAPER)]
     for (handover, corrections), rows in ours.groupby(["handover", "n_corrections"]):
         # The models are told apart by their cost without corrections, which is the same for every hand-over.
         points = rows.groupby("model")[["share", metric]].agg(["mean", "std"]).sort_values(("share", "mean"))
@@ -71,8 +77,11 @@ def _draw(axes: Axes, table: pd.DataFrame, metric: str) -> None:
             elinewidth=0.6,
             zorder=3 if plain else 2,
         )
-    axes.set(xlim=(0, 1.08), xlabel="network evaluations, share of those without a tree")
+    axes.set(xlim=(0, 1.05 * max(1.0, table["share"][table["solver"] != PAPER].max())))
+    axes.set_xlabel("share of the network evaluations")
     axes.set_title(METRICS[metric] + (" · 10³" if metric in SCALES else ""))
     if metric == "mmd_squared_by_type":
         # Hand-overs differ by a factor of ten and more.
         axes.set_yscale("symlog", linthresh=1.0)
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        axes.set_ylim(bottom=min(-0.3, 1.5 * (floor.mean() - spread)))

@@ -14,6 +14,7 @@ import pandas as pd
 
 from branchgen import files
 from branchgen.analysis.classifiers import boosted_trees, tell_apart
+from branchgen.analysis.figures_sharing import PAPER
 from branchgen.analysis.metrics import SCALES, Values, View, means_over_types, pooled_metrics, type_metrics
 from branchgen.analysis.pairs import pair_of
 from branchgen.analysis.samples import FLOOR, OWN, Study, read_study
@@ -36,8 +37,6 @@ METRICS = (
     "precision",
     "recall",
 )
-PAPER = "pc"
-"""The sampler of Tseng et al. (arXiv 2212.10777), a predictor and a corrector, of which they take 1,000 steps."""
 WITHOUT_TREE = "without a tree"
 
 

@@ -22,6 +22,7 @@ from drawing import (
     invented_hierarchy,
     invented_metrics,
     invented_separability,
+    invented_sharing,
     invented_training,
     invented_verdicts,
     names_of,
@@ -36,6 +37,7 @@ from branchgen.analysis.figures_branch_points import branch_points_figure
 from branchgen.analysis.figures_correlations import correlations_figure
 from branchgen.analysis.figures_genes import fold_changes_figure, gene_moments_figure
 from branchgen.analysis.figures_metrics import metrics_figure
+from branchgen.analysis.figures_sharing import sharing_figure
 from branchgen.analysis.figures_training import training_figure
 from branchgen.analysis.figures_tree import leaf_order, tree_figure
 from branchgen.analysis.figures_umap import umap_figure, umap_types_figure
@@ -92,6 +94,10 @@ def gene_correlations(n_types: int) -> Figure:
     return correlations_figure(invented_correlations(n_types))
 
 
+def sharing(n_models: int) -> Figure:
+    return sharing_figure(invented_sharing(n_models))
+
+
 OF_ALL_CLASSES = {
     "tree": tree,
     "umap": umap,
@@ -106,6 +112,7 @@ FIGURES = OF_ALL_CLASSES | {
     "fold_changes": fold_changes,
     "correlations": gene_correlations,
     "branch_points": branch_points,
+    "sharing": sharing,
 }
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 Draw = Callable[[int], Figure]
