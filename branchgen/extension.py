@@ -12,10 +12,9 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen.cells.codec import Codec, dense
+from branchgen.cells.codec import Codec
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
-from branchgen.cells.offsets import fit_offsets
-from branchgen.cells.representation import Representation, representation
+from branchgen.cells.representation import ByClass, Representation, offsets_of, representation
 from branchgen.config import ExtendSettings
 from branchgen.diffusion.batches import TrainingData
 from branchgen.diffusion.checkpoint import Model
@@ -32,17 +31,13 @@ FINE = 1000
 """Steps of a solver whose grid is no bound."""
 N_PROFILE = 512
 """Cells of an old class whose decoded expectation is its profile."""
-MOST_CELLS = 2048
-"""Cells to which offsets are fitted: far more than they need, and all that are in memory at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NewCells:
+class NewCells(ByClass):
     """Cells of one new class: counts (n_cells, n_genes) to train on, and others to stop by."""
 
     name: str
-    train: sparse.csr_matrix
-    ref: sparse.csr_matrix
 
     @classmethod
     def of(cls, cells: AnnData, name: str, source: str) -> NewCells:
@@ -109,14 +104,15 @@ def extend(
     The codec and all that the model has of its own are frozen; the new head, and the offsets by which the codec decodes
     the class, learn from the new cells alone.
     """
-    offsets, represented, offset_gain = decoded(codec, cells, seed, device)
+    offsets, offset_gain = offsets_of(codec, cells, torch_generator(seed, "extend", cells.name, "offsets"))
     splits = {name: _encoded(codec, getattr(cells, name), cells.name, device) for name in ("train", "ref")}
     train = splits["train"]
     mean, scale = (part.cpu().numpy().astype(float) for part in (train.mean, train.scale))
     old_mean, old_covariance, sizes = known_moments(model)
     moments = Moments.with_new_class(old_mean, old_covariance, sizes, mean, scale, float(mean.shape[1]))
-    known = [codec.with_offsets(model.offsets.get(known)) for known in model.n_train]
-    correlations = correlations_with([*known, codec.with_offsets(offsets)], moments, seed)
+    own = codec.shifted_by(offsets)
+    known = [codec.of_class(name, model.offsets) for name in model.n_train]
+    correlations = correlations_with([*known, own], moments, seed)
     nearest = list(model.n_train)[int(np.argmax(correlations))]
     position = place_of(model, cells.name, nearest, moments, settings.epsilon)
 
@@ -138,7 +134,7 @@ def extend(
         graft=graft,
         nearest=nearest,
         correlation=float(correlations.max()),
-        fit=represented,
+        fit=representation(own, cells),
         offset_gain=offset_gain,
         least_gain=min(codec.gains.values(), default=0.0),
         n_steps=state.step,
@@ -146,24 +142,6 @@ def extend(
     )
     known_offsets = model.offsets if offsets is None else {**model.offsets, cells.name: offsets.cpu()}
     return replace(model, grafts=(*model.grafts, graft), offsets=known_offsets, provenance=provenance), found
-
-
-def decoded(
-    codec: Codec, cells: NewCells, seed: int, device: torch.device
-) -> tuple[torch.Tensor | None, Representation, float]:
-    """Offsets of the class, how the codec fits it with them, and what they gain, in nats per held-out cell.
-
-    Held-out cells decide whether there are any: of few cells, or of a class that the codec knows, they may be noise.
-    """
-    n_cells = cells.train.shape[0]
-    rows = numpy_rng(seed, "extend", cells.name, "rows").permutation(n_cells)[:MOST_CELLS]
-    mean, scale = (torch.from_numpy(part) for part in codec.encode(cells.train[rows]))
-    noise = torch.randn(mean.shape, generator=torch_generator(seed, "extend", cells.name, "offsets"))
-    expected, dispersion = codec.decode((mean + scale * noise).to(device))
-    offsets = fit_offsets(dense(cells.train[rows], expected), expected, dispersion)
-    without, found = (representation(one, cells.train, cells.ref) for one in (codec, codec.with_offsets(offsets)))
-    gain = without.codec_loss - found.codec_loss
-    return (offsets, found, gain) if gain > 0 else (None, without, 0.0)
 
 
 def known_moments(model: Model) -> tuple[Array, Array, NDArray[np.int64]]:

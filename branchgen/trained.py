@@ -67,7 +67,7 @@ class Trained:
 
     def codec_of(self, name: str) -> Codec:
         """The codec as it decodes cells of a class."""
-        return self.codec.with_offsets(self.model.offsets.get(name))
+        return self.codec.of_class(name, self.model.offsets)
 
     def sampler(
         self, *, n_steps: int, handover: str, seed: int, solver: str = "dpmpp_2m", n_corrections: int = 0

@@ -87,7 +87,8 @@ def log_profile(codec: Codec, denoised: Tensor) -> NDArray[np.float32]:
 def branch_point_cells(sampler: TreeSampler, codec: Codec, offsets: Mapping[str, Tensor], n_cells: int) -> AnnData:
     """All populations as one AnnData, X the log-normalised expectation of their denoised profiles.
 
-    `offsets` are the codec's for new classes; the populations of their own branches are decoded with them.
+    `offsets` are those of new classes; the populations of their own branches are decoded with them. The codec's own,
+    which are small, are left out: what differs at a branch point is to be what the diffusion makes differ.
     A tree of one class has no branch point, and so no cells.
     """
     found = list(populations(sampler, n_cells))
@@ -96,7 +97,7 @@ def branch_point_cells(sampler: TreeSampler, codec: Codec, offsets: Mapping[str,
         return np.concatenate([np.zeros((0, width), dtype=np.float32), *blocks])
 
     def decoder(name: str) -> Codec:
-        return codec.with_offsets(offsets.get(sampler.trunk_of[sampler.hierarchy.index[name]]))
+        return codec.shifted_by(offsets.get(sampler.trunk_of[sampler.hierarchy.index[name]]))
 
     n_latent = len(sampler.schedule.sigma_min)
     obs = pd.DataFrame(

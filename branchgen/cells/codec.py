@@ -57,8 +57,10 @@ class Codec:
     spread: Tensor
     gains: Mapping[str, float] = field(default_factory=dict)
     """Nats per held-out cell by which the codec beats the mean profile of a class, for the classes it was fitted to."""
-    offsets: Tensor | None = None
-    """Of a class that the codec was not fitted to, (2, n_genes); they come with a model, not with the codec's file."""
+    offsets: Mapping[str, Tensor] = field(default_factory=dict)
+    """Gene-wise offsets (2, n_genes), for the classes that are decoded better with than without."""
+    shift: Tensor | None = None
+    """Offsets of the class that is being decoded; not a part of the file."""
 
     @property
     def n_latent(self) -> int:
@@ -80,7 +82,7 @@ class Codec:
         """Expected counts and dispersions, each (n_cells, n_genes), of latents (n_cells, n_latent)."""
         raw = latents.to(self.centre) * self.spread + self.centre
         expected, dispersion = self.body.decode(raw[:, :-1], raw[:, -1])
-        return (expected, dispersion) if self.offsets is None else shifted(expected, dispersion, self.offsets)
+        return (expected, dispersion) if self.shift is None else shifted(expected, dispersion, self.shift)
 
     def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
         """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate)."""
@@ -88,9 +90,13 @@ class Codec:
         rate = rng.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
         return sparse.csr_matrix(rng.poisson(rate).astype(np.int32))
 
-    def with_offsets(self, offsets: Tensor | None) -> Codec:
-        """The same codec for a class that it decodes with offsets (2, n_genes), or without."""
-        return self if offsets is None else replace(self, offsets=offsets.to(self.centre))
+    def of_class(self, name: str, added: Mapping[str, Tensor] | None = None) -> Codec:
+        """The same codec, as it decodes cells of a class; `added` are offsets of classes that came later."""
+        return self.shifted_by({**self.offsets, **(added or {})}.get(name))
+
+    def shifted_by(self, offsets: Tensor | None) -> Codec:
+        """The same codec for cells that it decodes with offsets (2, n_genes), or without."""
+        return replace(self, shift=None if offsets is None else offsets.to(self.centre))
 
     def to(self, device: torch.device) -> Codec:
         """The same codec on a device."""
@@ -105,6 +111,7 @@ class Codec:
             "body": self.body.to_state(),
             "centre": self.centre.cpu(),
             "spread": self.spread.cpu(),
+            "offsets": {name: offsets.cpu() for name, offsets in self.offsets.items()},
         }
         about = {"kind": "codec", "format_version": FORMAT_VERSION, "hash": state_hash(content)}
         return {**about, **content, "gains": dict(self.gains)}
@@ -112,7 +119,8 @@ class Codec:
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Inverse of `to_state`; refuses a state whose hash does not fit its content."""
-        content = {name: state[name] for name in ("codec", "genes", "body", "centre", "spread")}
+        names = ("codec", "genes", "body", "centre", "spread", "offsets")
+        content = {name: state[name] for name in names if name in state}
         if state_hash(content) != state["hash"]:
             raise BranchgenError(f"the codec's content does not fit its hash {state['hash']}; encode again")
         return cls(
@@ -122,6 +130,7 @@ class Codec:
             centre=state["centre"],
             spread=state["spread"],
             gains=state.get("gains", {}),
+            offsets=state.get("offsets", {}),
         )
 
 

@@ -1,4 +1,4 @@
-"""Gene-wise offsets, by which a codec decodes a class that it was not fitted to.
+"""Gene-wise offsets, by which a codec decodes a class of which it has seen few cells, or none.
 
 Two numbers per gene and class: what is added to the logarithm of its expected counts, and to that of its dispersion.
 Cells of other classes are decoded without them.

@@ -1,7 +1,8 @@
-"""Whether a codec can represent cells that it has never seen."""
+"""How well a codec represents the cells of a class, and the offsets by which it represents them better."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,12 +10,17 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
+from torch import Tensor
 
 from branchgen.cells.autoencoder import LARGEST_DISPERSION, SMALLEST_DISPERSION, negative_log_likelihood
 from branchgen.cells.codec import Codec, dense
+from branchgen.cells.offsets import fit_offsets
 
 Doubles = NDArray[np.float64]
 
+FEW_CELLS = 500
+"""Training cells above which a class gets no offsets: the codec has seen enough of it."""
+_MOST_CELLS = 2048
 _BLOCK = 1024
 
 
@@ -41,40 +47,87 @@ class Representation:
         return self.gain + 2 * self.gain_error < gain
 
 
-def gains_of_classes(
-    codec: Codec, counts: sparse.csr_matrix, types: NDArray[np.str_], splits: NDArray[np.str_]
-) -> dict[str, float]:
-    """Gain on the ref cells of every class that has some, and train cells; arguments have a row for every cell."""
+@dataclass(frozen=True, kw_only=True)
+class ByClass:
+    """Counts (n_cells, n_genes) of the training and of the held-out cells of a class."""
+
+    train: sparse.csr_matrix
+    ref: sparse.csr_matrix
+
+
+def by_class(counts: sparse.csr_matrix, types: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[str, ByClass]:
+    """Cells of every class that has training and ref cells; the arguments have a row for every cell."""
     found = {}
     for name in np.unique(types).tolist():
         train, ref = ((types == name) & (splits == split) for split in ("train", "ref"))
         if train.any() and ref.any():
-            found[name] = representation(codec, counts[train], counts[ref]).gain
+            found[name] = ByClass(train=counts[train], ref=counts[ref])
     return found
 
 
-def representation(codec: Codec, train: sparse.csr_matrix, held_out: sparse.csr_matrix) -> Representation:
-    """How a codec fits cells of a class, from counts (n_cells, n_genes) of training and of held-out cells.
+def offsets_of_rare_classes(
+    codec: Codec, classes: dict[str, ByClass], generator_of: Callable[[str], torch.Generator]
+) -> dict[str, Tensor]:
+    """Offsets for those classes of few training cells whose held-out cells gain by them.
 
-    The codec's loss is at posterior samples, one per cell, as the model's own would be.
+    `generator_of` gives the generator of a class by its name.
     """
-    share, dispersion = (torch.from_numpy(part).float() for part in _profile(train))
+    found = {
+        name: offsets_of(codec, cells, generator_of(name))[0]
+        for name, cells in classes.items()
+        if cells.train.shape[0] <= FEW_CELLS
+    }
+    return {name: offsets for name, offsets in found.items() if offsets is not None}
+
+
+def offsets_of(codec: Codec, cells: ByClass, generator: torch.Generator) -> tuple[Tensor | None, float]:
+    """Offsets (2, n_genes) of a class, and the nats per held-out cell that they gain.
+
+    None, and zero, where the gain is less than its standard error: of few cells, or of a class that the codec knows,
+    offsets may be noise.
+    """
+    # Far more than offsets need; all of them are in memory at once.
+    train = cells.train[torch.randperm(cells.train.shape[0], generator=generator)[:_MOST_CELLS].numpy()]
+    mean, scale = (torch.from_numpy(part) for part in codec.encode(train))
+    noise = torch.randn(mean.shape, generator=generator)
+    expected, dispersion = codec.decode(mean + scale * noise)
+    offsets = fit_offsets(dense(train, expected), expected, dispersion)
+    gain = losses(codec, cells.ref) - losses(codec.shifted_by(offsets), cells.ref)
+    error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf
+    return (offsets, float(gain.mean())) if gain.mean() > error else (None, 0.0)
+
+
+def losses(codec: Codec, counts: sparse.csr_matrix) -> Doubles:
+    """Negative log-likelihood of cells at posterior samples, always the same ones, as a model's own would be; (n,)."""
     generator = torch.Generator().manual_seed(0)
     parts: list[Doubles] = []
-    for first in range(0, held_out.shape[0], _BLOCK):
-        part = held_out[first : first + _BLOCK]
-        counts = dense(part, torch.zeros(1))
-        mean, scale = (torch.from_numpy(values) for values in codec.encode(part))
+    for first in range(0, counts.shape[0], _BLOCK):
+        block = counts[first : first + _BLOCK]
+        mean, scale = (torch.from_numpy(values) for values in codec.encode(block))
         latents = mean + scale * torch.randn(mean.shape, generator=generator)
-        expected, own = (values.cpu() for values in codec.decode(latents))
-        plain = counts.sum(dim=1, keepdim=True) * share
-        pairs = (expected, own), (plain, dispersion.expand_as(counts))
-        parts.append(np.stack([negative_log_likelihood(counts, *pair).double().numpy() for pair in pairs]))
-    losses = np.concatenate(parts, axis=1)
-    difference = losses[1] - losses[0]
+        expected, dispersion = (values.cpu() for values in codec.decode(latents))
+        cells = dense(block, torch.zeros(1))
+        parts.append(negative_log_likelihood(cells, expected, dispersion).double().numpy())
+    return np.concatenate(parts)
+
+
+def representation(codec: Codec, cells: ByClass) -> Representation:
+    """How a codec fits held-out cells of a class, beside the mean profile of the training cells."""
+    own, plain = losses(codec, cells.ref), _profile_losses(cells)
+    difference = plain - own
     error = difference.std(ddof=1) / len(difference) ** 0.5 if len(difference) > 1 else np.nan
-    codec_loss, profile_loss = losses.mean(axis=1).tolist()
-    return Representation(codec_loss=codec_loss, profile_loss=profile_loss, gain_error=float(error))
+    return Representation(codec_loss=float(own.mean()), profile_loss=float(plain.mean()), gain_error=float(error))
+
+
+def _profile_losses(cells: ByClass) -> Doubles:
+    share, dispersion = (torch.from_numpy(part).float() for part in _profile(cells.train))
+    parts: list[Doubles] = []
+    for first in range(0, cells.ref.shape[0], _BLOCK):
+        counts = dense(cells.ref[first : first + _BLOCK], torch.zeros(1))
+        expected = counts.sum(dim=1, keepdim=True) * share
+        loss = negative_log_likelihood(counts, expected, dispersion.expand_as(counts))
+        parts.append(loss.double().numpy())
+    return np.concatenate(parts)
 
 
 def _profile(counts: sparse.csr_matrix) -> tuple[Doubles, Doubles]:

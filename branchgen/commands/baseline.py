@@ -100,7 +100,7 @@ class Latent:
     def draw(self, code: int, n_cells: int, rng: np.random.Generator) -> Drawn:
         """Counts and latents of new cells of one class."""
         latents = self.draw_latents(code, n_cells, rng)
-        return self._codec.draw_counts(torch.from_numpy(latents), rng), latents
+        return self._codec.of_class(self.training.classes[code]).draw_counts(torch.from_numpy(latents), rng), latents
 
 
 class Reconstructed(Latent):

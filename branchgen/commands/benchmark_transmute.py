@@ -109,7 +109,8 @@ class Ways:
 
     def _decoded(self, x: Tensor, latents: Tensor, *name: str) -> sparse.csr_matrix:
         x[:, -1] = latents[:, -1]  # the library size
-        return self._trained.codec.draw_counts(x, numpy_rng(self._seed, "benchmark-transmute", *name))
+        target = name[-1]
+        return self._trained.codec_of(target).draw_counts(x, numpy_rng(self._seed, "benchmark-transmute", *name))
 
 
 def in_both_states(states: Labels, n_cells: int) -> bool:

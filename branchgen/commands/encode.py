@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import logging
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -16,11 +17,12 @@ from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
 from branchgen.cells.codec import Body, standardised
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT, LATENT_SCALE, PROVENANCE, SPLIT, require
 from branchgen.cells.principal import PrincipalComponents
-from branchgen.cells.representation import gains_of_classes
+from branchgen.cells.representation import by_class, offsets_of_rare_classes, representation
 from branchgen.config import EncodeSettings
 from branchgen.device import choose_device, describe
 from branchgen.progress import Progress
 from branchgen.provenance import provenance
+from branchgen.seeds import torch_generator
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +40,14 @@ def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     like = torch.zeros(1, device=device)
     codec = standardised(settings.codec, tuple(map(str, cells.var_names)), body, train, like)
     types = cells.obs[CELL_TYPE].astype(str).to_numpy()
-    codec = replace(codec, gains=gains_of_classes(codec, counts, types, split.astype(str)))
+    classes = by_class(counts, types, split.astype(str))
+    offsets = offsets_of_rare_classes(codec, classes, partial(torch_generator, arguments.seed, "encode", "offsets"))
+    if offsets:
+        log.info("decoded with gene-wise offsets of their own: %s", ", ".join(offsets))
+    codec = replace(codec, offsets=offsets)
+    codec = replace(
+        codec, gains={name: representation(codec.of_class(name), cells).gain for name, cells in classes.items()}
+    )
     state = codec.to_state()
     mean, scale = codec.encode(counts)
 
