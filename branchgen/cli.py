@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import importlib
 import logging
+import signal
 import sys
 import typing
 from collections.abc import Sequence
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from branchgen import __version__
-from branchgen.errors import BranchgenError
+from branchgen.errors import BranchgenError, Terminated
 from branchgen.interface import COMMAND_SETTINGS, COMMANDS
 from branchgen.section import Section
+from branchgen.signals import handled, terminate
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -73,11 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     try:
         settings: Any = settings_of(arguments) if arguments.command in COMMAND_SETTINGS else None
-        importlib.import_module(f"branchgen.commands.{arguments.command.replace('-', '_')}").run(arguments, settings)
+        with handled({signal.SIGTERM: terminate}):
+            command = importlib.import_module(f"branchgen.commands.{arguments.command.replace('-', '_')}")
+            command.run(arguments, settings)
     except BranchgenError as error:
         print(f"branchgen {arguments.command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print(f"branchgen {arguments.command}: interrupted", file=sys.stderr)
         return 130
+    except Terminated as ended:
+        print(f"branchgen {arguments.command}: ended by {signal.Signals(ended.number).name}", file=sys.stderr)
+        return 128 + ended.number
     return 0

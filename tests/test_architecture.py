@@ -22,7 +22,7 @@ LAYERS = (
     ("cells", "hierarchy"),
     ("diffusion",),
     ("analysis",),
-    ("files", "growing", "device", "progress"),
+    ("files", "growing", "device", "progress", "signals"),
     ("trained", "extension"),
     ("commands", "api"),
     ("interface",),
@@ -33,7 +33,19 @@ LAYERS = (
 STRANGERS = {("cells", "hierarchy"), ("hierarchy", "cells")}
 # Tools beside the layers, used by the workflow and the tests; no module imports them.
 BESIDE = {"fingerprint": set(), "schema": {"config", "section"}}
-EDGE = ("files", "growing", "device", "progress", "trained", "commands", "api", "interface", "cli", "__main__")
+EDGE = (
+    "files",
+    "growing",
+    "device",
+    "progress",
+    "signals",
+    "trained",
+    "commands",
+    "api",
+    "interface",
+    "cli",
+    "__main__",
+)
 
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 MODULES = {path: ast.parse(path.read_text()) for path in sorted(PACKAGE.rglob("*.py"))}

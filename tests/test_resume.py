@@ -18,11 +18,14 @@ import torch
 from run_commands import command_line, run_command
 
 from branchgen.commands.train import Checkpoints
+from branchgen.diffusion.train import TrainingState, train_step
+from branchgen.growing import GrowingH5ad
 from branchgen.provenance import state_hash
 
 SETTINGS: dict[str, Any] = {"n_steps": 60, "validate_every": 7, "checkpoint_seconds": 0}
 """A checkpoint after every step; the last validation does not fall on a checkpoint that is tested."""
 CHECKPOINT = Path("model.pt.checkpoints") / "checkpoint.pt"
+BEFORE = Path("model.pt.checkpoints") / "checkpoint_before.pt"
 
 
 def content(folder: Path) -> list[str]:
@@ -57,7 +60,7 @@ def interrupted(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "save", save_and_stop)
         assert train(tiny_run, tmp_path) == 130
-    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [CHECKPOINT]
+    assert sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()) == [CHECKPOINT, BEFORE]
     return tmp_path
 
 
@@ -98,15 +101,27 @@ def of_another_version(path: Path) -> None:
     torch.save({**state, "format_version": 999}, path)
 
 
+def flip_a_byte(path: Path) -> None:
+    """In the middle of the largest tensor, where neither the archive nor torch looks."""
+    content = bytearray(path.read_bytes())
+    state = torch.load(path, weights_only=True)["training"]["network"]
+    largest = max(state.values(), key=lambda value: value.numel()).numpy().tobytes()
+    content[content.index(largest) + len(largest) // 2] ^= 1
+    path.write_bytes(bytes(content))
+
+
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
         (truncate, "is not a checkpoint file of branchgen, or it is damaged"),
         (empty, "is not a checkpoint file of branchgen, or it is damaged"),
         (of_another_version, "has format version 999"),
+        (flip_a_byte, "is damaged, its content does not fit its hash"),
     ],
 )
-def test_a_checkpoint_that_cannot_be_read_is_reported_and_training_begins_anew(
+@pytest.mark.parametrize("both", [False, True])
+def test_a_checkpoint_that_cannot_be_read_is_reported_and_training_goes_on_from_the_one_before(
+    both: bool,
     spoil: Callable[[Path], None],
     reason: str,
     interrupted: Path,
@@ -115,14 +130,74 @@ def test_a_checkpoint_that_cannot_be_read_is_reported_and_training_begins_anew(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    spoil(interrupted / CHECKPOINT)
+    spoiled = [CHECKPOINT, BEFORE] if both else [CHECKPOINT]
+    for path in spoiled:
+        spoil(interrupted / path)
     steps = first_steps(monkeypatch)
     assert train(tiny_run, interrupted) == 0
-    (warning,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warning.startswith("training begins anew: ")
-    assert f"{interrupted / CHECKPOINT} {reason}" in warning
-    assert steps[0] == 1
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warnings) == len(spoiled)
+    for path, warning in zip(spoiled, warnings, strict=True):
+        assert warning.startswith("not used: ")
+        assert f"{interrupted / path} {reason}" in warning
+    assert steps[0] == (1 if both else 25)
     assert content(interrupted) == content(whole)
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGUSR1, 0)], ids=str
+)
+def test_a_signal_is_answered_by_a_checkpoint(
+    number: signal.Signals,
+    code: int,
+    tiny_run: Path,
+    whole: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """In the middle of the 25th step, which is finished first; SIGUSR1 alone does not end the training."""
+
+    def interrupted_step(state: TrainingState, *further: Any) -> float:
+        if state.step == 24:
+            os.kill(os.getpid(), number)
+        return train_step(state, *further)
+
+    caplog.set_level(logging.INFO)
+    with monkeypatch.context() as patch:
+        steps = first_steps(patch)
+        patch.setattr("branchgen.diffusion.train.train_step", interrupted_step)
+        assert train(tiny_run, tmp_path, checkpoint_seconds=3600) == code
+    assert steps == [25]
+    assert "checkpoint at step 25, as a signal asked for one" in caplog.messages
+    if code:
+        assert step_of(tmp_path / CHECKPOINT) == 25
+        assert "interrupted" in (error := capsys.readouterr().err) or "ended by SIGTERM" in error
+        assert train(tiny_run, tmp_path) == 0
+        assert "resuming from step 25" in caplog.messages
+        assert content(tmp_path) == content(whole)
+    weights = [
+        state_hash(torch.load(folder / "model.pt", weights_only=True)["weights"]) for folder in (tmp_path, whole)
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_a_command_that_is_terminated_leaves_nothing_behind(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    append = GrowingH5ad.append
+
+    def terminated(self: GrowingH5ad, counts: Any) -> None:
+        append(self, counts)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(GrowingH5ad, "append", terminated)
+    assert run_command("generate", tiny_run, tmp_path) == 143
+    assert "branchgen generate: ended by SIGTERM" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize(
@@ -140,7 +215,7 @@ def test_a_checkpoint_of_another_training_is_not_used(
     caplog.set_level(logging.INFO)
     steps = first_steps(monkeypatch)
     assert train(tiny_run, interrupted, **change) == 0
-    assert f"training begins anew: {interrupted / CHECKPOINT} is of other inputs or settings" in caplog.messages
+    assert f"not used: {interrupted / CHECKPOINT} is of other inputs or settings" in caplog.messages
     assert steps[0] == 1
     afresh = tmp_path_factory.mktemp("afresh")
     assert train(tiny_run, afresh, **change) == 0
@@ -156,7 +231,7 @@ def test_a_checkpoint_of_other_inputs_is_not_used(
     caplog.set_level(logging.INFO)
     steps = first_steps(monkeypatch)
     assert train(tiny_run, interrupted, hierarchy=inputs / "hierarchy.json", n_steps=60) == 0
-    assert f"training begins anew: {interrupted / CHECKPOINT} is of other inputs or settings" in caplog.messages
+    assert f"not used: {interrupted / CHECKPOINT} is of other inputs or settings" in caplog.messages
     assert steps[0] == 1
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -31,6 +32,7 @@ from branchgen.hierarchy.tree import Hierarchy
 from branchgen.progress import Progress
 from branchgen.provenance import FORMAT_VERSION, provenance, state_hash
 from branchgen.seeds import torch_generator
+from branchgen.signals import Requests
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +86,15 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     if (found := checkpoints.load()) is not None:
         state.restore(found)
         log.info("resuming from step %d", state.step)
-    with Progress("train", settings.n_steps, state.step) as progress:
+    requests = Requests()
+
+    def save(training: dict[str, Any]) -> None:
+        checkpoints.save(training)
+        if requests.pending:
+            log.info("checkpoint at step %d, as a signal asked for one", training["step"])
+        requests.answered()
+
+    with requests.noted(), Progress("train", settings.n_steps, state.step) as progress:
         fit(
             state,
             hierarchy,
@@ -94,7 +104,8 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
             settings,
             arguments.seed,
             checkpoint_seconds=settings.checkpoint_seconds,
-            save=checkpoints.save,
+            save=save,
+            save_now=lambda: requests.pending,
             report=lambda step, loss, held_out: progress.to(step, f"loss {loss:.3f}, held-out {held_out:.3f}"),
         )
     log.info("stopped at step %d; best held-out loss %.4f at step %d", state.step, state.best_loss, state.best_step)
@@ -139,32 +150,41 @@ def split_data(latents: AnnData, split: str, classes: tuple[str, ...], device: t
 
 
 class Checkpoints:
-    """The last checkpoint of one training, in a folder; others, of other inputs or settings, are replaced."""
+    """The last two checkpoints of one training, in a folder; others, of other inputs or settings, are replaced."""
 
     def __init__(self, folder: Path, key: str) -> None:
         self._folder = folder
-        self._path = folder / "checkpoint.pt"
+        self._last, self._before = folder / "checkpoint.pt", folder / "checkpoint_before.pt"
         self._key = key
 
     def load(self) -> dict[str, Any] | None:
-        """State of the last checkpoint; None where there is none of this training."""
-        if not self._path.exists():
-            return None
+        """State of the last checkpoint that is whole; None where there is none of this training."""
+        for path in (self._last, self._before):
+            if path.exists() and (state := self._read(path)) is not None:
+                return state
+        return None
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
         try:
-            state = files.read_state(self._path, "checkpoint")
+            state = files.read_state(path, "checkpoint")
         except BranchgenError as error:
-            log.warning("training begins anew: %s", error)
+            log.warning("not used: %s", error)
             return None
         if state["key"] != self._key:
-            log.info("training begins anew: %s is of other inputs or settings", self._path)
+            log.info("not used: %s is of other inputs or settings", path)
+            return None
+        if state.get("hash") != state_hash(state["training"]):
+            log.warning("not used: %s is damaged, its content does not fit its hash", path)
             return None
         return dict(state["training"])
 
     def save(self, training: dict[str, Any]) -> None:
-        """Replace the checkpoint; an interruption leaves the one before."""
-        state = {"kind": "checkpoint", "format_version": FORMAT_VERSION, "key": self._key, "training": training}
-        with files.written_together(self._path) as (path,):
-            files.write_state(state, path)
+        """Write a checkpoint and keep the one before; an interruption at any moment leaves one of them."""
+        about = {"kind": "checkpoint", "format_version": FORMAT_VERSION, "key": self._key}
+        with files.written_together(self._last) as (path,):
+            files.write_state({**about, "hash": state_hash(training), "training": training}, path)
+            if self._last.exists():
+                os.replace(self._last, self._before)
 
     def remove(self) -> None:
         """Training is done."""

@@ -85,13 +85,15 @@ def fit(
     *,
     checkpoint_seconds: float = math.inf,
     save: Callable[[dict[str, Any]], None] = lambda _: None,
+    save_now: Callable[[], bool] = lambda: False,
     report: Callable[[int, float, float], None] = lambda *_: None,
 ) -> None:
     """Train until `settings.n_steps`, or until the held-out loss has not improved for `settings.patience` validations.
 
     The state keeps the averaged weights of the lowest held-out loss: small data sets are memorised long before the
     last step, and some are best described by the Gaussians that training begins with. `save` gets a checkpoint every
-    `checkpoint_seconds`; `report` gets step, training loss and held-out loss after every step.
+    `checkpoint_seconds`, and when `save_now` says so; `report` gets step, training loss and held-out loss after every
+    step.
     """
     sampler = BatchSampler(hierarchy, train, weights, max(settings.batch_size // N_SEGMENTS, 1))
     saved = time.monotonic()
@@ -103,7 +105,7 @@ def fit(
         if state.step % settings.validate_every == 0 or state.step == settings.n_steps:
             _validate(state, hierarchy, splits, seed)
         report(state.step, loss, state.best_loss)
-        if time.monotonic() - saved >= checkpoint_seconds:
+        if save_now() or time.monotonic() - saved >= checkpoint_seconds:
             save(state.to_state())
             saved = time.monotonic()
 
