@@ -64,4 +64,4 @@ class BenchmarkTreesSettings(Section):
     n_genes: int = knob(2000, "Genes.", low=10)
     n_counts: int = knob(2000, "Counts of a cell.", low=10)
     n_latent: int = knob(32, "Latent coordinates.", low=2)
-    n_bootstrap: int = knob(20, "Resamples of the cells.", low=0)
+    n_bootstrap: int = knob(50, "Resamples of the cells, as in derive.", low=0)
