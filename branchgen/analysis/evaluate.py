@@ -21,7 +21,7 @@ from branchgen.analysis.classifiers import (
     tell_apart,
 )
 from branchgen.analysis.correlation import correlated_genes
-from branchgen.analysis.memorisation import Memory
+from branchgen.analysis.memorisation import NEARER, Memory
 from branchgen.analysis.metrics import (
     MAX_GROUP_CELLS,
     METRICS,
@@ -136,12 +136,14 @@ def _compare(
     of_types = type_metrics(a, b, genes_of, study.reference.bandwidth, settings.max_cells)
     values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
     values |= means_over_types(of_types, real.n_per_type())
-    if source != LIMIT:
-        # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-        remembered, of_each = memory.metrics(a if source == FLOOR else b, settings.max_cells, repeat)
-        values |= remembered
-        for name, of_type in of_each.items():
-            of_types.setdefault(name, {}).update(of_type)
+    # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
+    seen = {FLOOR: a, LIMIT: memory.about_their_means(a)}.get(source, b)
+    remembered, of_each = memory.metrics(seen, settings.max_cells, repeat)
+    if source == LIMIT:
+        remembered = {name: value for name, value in remembered.items() if name == NEARER}
+    values |= remembered
+    for name, of_type in of_each.items():
+        of_types.setdefault(name, {}).update(of_type)
     runs.add(repeat, source, ALL, ALL, values, len(real))
     for name, of_type in of_types.items():
         runs.add(repeat, source, CLASS, name, of_type, real.n_per_type()[name])

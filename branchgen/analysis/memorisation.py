@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from branchgen.analysis.coverage import distance_ratio, duplicate_rate, nearer_train_share, row_bytes
 from branchgen.analysis.metrics import MIN_CELLS_PER_TYPE, Values, View, large_types
 from branchgen.analysis.reference import Reference
 from branchgen.analysis.samples import Cells, matched_rows
+
+NEARER = "nearer_train"
+"""Share of cells that are nearer to a training cell than to any of as many held-out ones."""
 
 
 class Memory:
@@ -30,7 +35,7 @@ class Memory:
         of_types: dict[str, Values] = {}
         if len(near):
             sides = self._train_scores[near], self._holdout_scores[far]
-            values["nearer_train"] = nearer_train_share(some.scores, *sides)
+            values[NEARER] = nearer_train_share(some.scores, *sides)
             # Both sides have the same types, row by row.
             types = self._train.types[near]
             for name in large_types(view.cells):
@@ -38,5 +43,18 @@ class Memory:
                     continue
                 of_type = view.of_types([name]).scores[:max_cells]
                 share = nearer_train_share(of_type, *(side[types == name] for side in sides))
-                of_types[name] = {"nearer_train": share}
+                of_types[name] = {NEARER: share}
         return values, of_types
+
+    def about_their_means(self, view: View) -> View:
+        """Cells whose types have the means of the training cells, and are otherwise what they are.
+
+        Of real cells that is the least that a generator must remember: whoever estimates a type from n cells has their
+        mean, which is nearer to them than to others.
+        """
+        scores = view.scores.copy()
+        for name in set(view.cells.types.tolist()):
+            rows, train = view.cells.types == name, self._train.types == name
+            if train.any():
+                scores[rows] += self._train_scores[train].mean(axis=0) - scores[rows].mean(axis=0)
+        return replace(view, scores=scores)
