@@ -10,9 +10,8 @@ from pathlib import Path
 EXCLUDED = frozenset({"branchgen", "branchgen.config", "branchgen.benchmark_config"})
 """Modules that are not part of a fingerprint.
 
-`branchgen` holds the version alone: a release repeats a step only where its code changed. The two of
-settings describe those of every command, and the workflow passes each one by value: a new default elsewhere changes no
-result.
+`branchgen` holds the version alone: a release repeats a step only where its code changed. The other two describe the
+settings of every command, and the workflow passes each one by value: a new default elsewhere changes no result.
 """
 
 

@@ -137,7 +137,7 @@ def _compare(
     values = pooled_metrics(a, b, study.reference.bandwidth, settings, rng)
     values |= means_over_types(of_types, real.n_per_type())
     # Real cells that no generator has seen are the floor of memorisation; holdout itself is its yardstick.
-    seen = {FLOOR: a, LIMIT: memory.about_their_means(a)}.get(source, b)
+    seen = a if source == FLOOR else memory.about_their_means(a) if source == LIMIT else b
     remembered, of_each = memory.metrics(seen, settings.max_cells, repeat)
     if source == LIMIT:
         remembered = {name: value for name, value in remembered.items() if name == NEARER}

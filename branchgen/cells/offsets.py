@@ -35,9 +35,8 @@ def fit_offsets(counts: Tensor, expected: Tensor, dispersion: Tensor) -> Tensor:
 
     def loss() -> Tensor:
         optimizer.zero_grad()
-        likelihood = -negative_log_likelihood(counts, *shifted(expected, dispersion, offsets)).mean()
-        prior = -torch.log1p((offsets / SCALE) ** 2).sum() / len(counts)
-        objective = -likelihood - prior
+        misfit = negative_log_likelihood(counts, *shifted(expected, dispersion, offsets)).mean()
+        objective = misfit + torch.log1p((offsets / SCALE) ** 2).sum() / len(counts)
         objective.backward()  # type: ignore[no-untyped-call]
         return objective
 
