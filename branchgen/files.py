@@ -161,15 +161,19 @@ def read_json(path: Path, *names: str) -> dict[str, Any]:
     return record
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Parquet table."""
+def read_table(path: Path, *columns: str) -> pd.DataFrame:
+    """Parquet table with columns of these names, and whatever others it has."""
     import pandas as pd
 
     require_file(path)
     try:
-        return pd.read_parquet(path, engine="pyarrow")
+        table = pd.read_parquet(path, engine="pyarrow")
     except Exception as error:  # pyarrow raises many kinds for a damaged file
         raise BranchgenError(f"{path} is not a Parquet table, or it is damaged") from error
+    for name in columns:
+        if name not in table:
+            raise BranchgenError(f"{path} has no column {name!r}; it must have {', '.join(columns)}")
+    return table
 
 
 def write_table(table: pd.DataFrame, path: Path) -> None:

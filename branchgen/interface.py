@@ -172,12 +172,9 @@ COMMANDS = {
             "genes": "mean, variance and zeros of every gene (parquet)",
             "fold-changes": "log-fold-changes at every branch point (parquet)",
             "correlations": "gene-gene correlations within types (parquet)",
-            "branch-genes": "genes that separate the children of a branch point (parquet)",
-            "separability": "how well the children can be told apart (parquet)",
         },
         outputs={
             "tree": "tree of the classes on the noise axis",
-            "branch-points": "separability and genes of every branch point",
             "training": "training curves",
             "metrics": "metrics against floor and baselines",
             "page": "the same as tables (html)",
@@ -187,6 +184,21 @@ COMMANDS = {
             "correlations": "gene-gene correlations",
             "umap": "UMAP of real and generated cells",
             "umap-types": "the same, a panel per type",
+        },
+        seed=False,
+    ),
+    "plot-branch-points": Command(
+        summary="Draw the branch points, and set a page of each.",
+        inputs={
+            "hierarchy": "the hierarchy (json)",
+            "branch-points": "populations at the branch points (h5ad)",
+            "table": "branch points (parquet)",
+            "genes": "genes that separate the children (parquet)",
+            "separability": "how well the children can be told apart (parquet)",
+        },
+        outputs={
+            "figure": "separability and genes of every branch point",
+            "page": "place, populations and genes of every branch point (html)",
         },
         seed=False,
     ),
@@ -250,7 +262,9 @@ COMMANDS = {
         summary="Derive simulated trees, and compare derived hierarchies with known trees.",
         inputs={},
         outputs={"table": "a row for every tree (parquet)"},
-        options={"known": "HIERARCHY=NEWICK, a derived hierarchy (json) and the tree that is known of its classes"},
+        options={
+            "known": "HIERARCHY=NEWICK, a derived hierarchy (json) and the tree that is known of some of its classes"
+        },
         lists=("known",),
     ),
     "benchmark-sharing": Command(
@@ -292,6 +306,7 @@ COMMANDS = {
 
 COMMAND_SETTINGS: dict[str, type[Section]] = {
     **SECTIONS,
+    "plot-branch-points": PlotSettings,
     "plot-transmutation": PlotSettings,
     "plot-sharing": PlotSettings,
     "benchmark-steps": BenchmarkStepsSettings,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import numpy as np
 import pandas as pd
+from anndata import AnnData
 
+from branchgen.analysis.branch_points import POINTS
 from branchgen.analysis.correlation import correlation_table, correlations
 from branchgen.analysis.evaluate import COLUMNS
 from branchgen.analysis.gene_tables import contrasts
@@ -161,10 +165,40 @@ def invented_branch_genes(hierarchy: Hierarchy, n_genes: int = 30, seed: int = 0
                         "log2_fold_change": change,
                         "statistic": 10 * change,
                         "q_value": np.exp(-5 * np.abs(change)),
+                        "expression": np.exp(change),
+                        "hybrid": np.exp(0.5 * change),
+                        "difference_at_branch_point": 0.5 * change,
                     }
                 )
             )
     return pd.concat(tables, ignore_index=True)
+
+
+def invented_populations(hierarchy: Hierarchy, n_genes: int = 30, n_cells: int = 3, seed: int = 0) -> AnnData:
+    """Cells of `analyse`: at every branch point the population that reaches it, and one for every child."""
+    rng = np.random.default_rng(seed)
+    rows = [
+        (hierarchy.branches[position].name, hierarchy.branches[member].name)
+        for position in hierarchy.branch_points
+        for member in (position, *hierarchy.children[position])
+        for _ in range(n_cells)
+    ]
+    obs = pd.DataFrame(rows, columns=["branch", "population"], index=[f"cell {i}" for i in range(len(rows))])
+    var = pd.DataFrame(index=[f"GENE{i}" for i in range(n_genes)])
+    return AnnData(rng.exponential(size=(len(rows), n_genes)).astype(np.float32), obs=obs.astype("category"), var=var)
+
+
+def invented_branch_points(hierarchy: Hierarchy, support: dict[str, Support]) -> pd.DataFrame:
+    """Table of `analyse`: a row per branch point and child; nothing was resampled at the last one."""
+    rows = []
+    for position in hierarchy.branch_points:
+        branch = hierarchy.branches[position]
+        own = {} if position == hierarchy.branch_points[-1] else asdict(support[branch.name])
+        for child in hierarchy.children[position]:
+            below = hierarchy.branches[child]
+            about = {"branch": branch.name, "child": below.name, "time": branch.t_start, "sigma": 1.25}
+            rows.append(about | {"divergence": 0.5, "n_train": 40 * len(below.classes)} | own)
+    return pd.DataFrame(rows, columns=POINTS).astype(dict.fromkeys(("time_low", "time_high", "support"), float))
 
 
 def invented_correlations(n_types: int, n_genes: int = 12, seed: int = 0) -> pd.DataFrame:

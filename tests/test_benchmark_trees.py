@@ -26,6 +26,27 @@ def test_a_row_for_every_tree(tiny_run: Path, tmp_path: Path, capsys: pytest.Cap
     assert "2 trees, simulated" in capsys.readouterr().out
 
 
+def test_a_known_tree_of_some_classes(tiny_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "known.nwk").write_text("((A0,A1),(B2,elsewhere));")
+    known = f"{tiny_run / 'hierarchy.json'}={tmp_path / 'known.nwk'}"
+    table = tmp_path / "trees.parquet"
+    assert main(["benchmark-trees", f"--output-table={table}", *QUICK, "--n-trees=1", "--known", known]) == 0
+    row = pd.read_parquet(table).iloc[0]
+    assert (row["n_classes"], row["exact"], row["triplets"]) == (3, True, 1.0)
+    assert f"not in {tiny_run / 'hierarchy.json'}, and left out: elsewhere" in caplog.text
+    assert "known.nwk, and left out: B3" in caplog.text
+
+
+def test_a_known_tree_of_other_classes_is_refused(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "known.nwk").write_text("((A0,A1),(X,Y));")
+    known = f"{tiny_run / 'hierarchy.json'}={tmp_path / 'known.nwk'}"
+    assert main(["benchmark-trees", f"--output-table={tmp_path / 'trees.parquet'}", *QUICK, "--known", known]) == 2
+    assert "known.nwk has 2 of the classes of" in capsys.readouterr().err
+    assert not (tmp_path / "trees.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("known", "message"),
     [

@@ -15,17 +15,15 @@ from scipy.stats import false_discovery_control, ttest_ind_from_stats
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor
 
-from branchgen.analysis.expression import normalised
+from branchgen.analysis.expression import mean_profiles, normalised
 from branchgen.cells.codec import Codec
-from branchgen.cells.keys import BRANCH, CELL_TYPE, COUNTS, DENOISED, LATENT, SPLIT, TIME
+from branchgen.cells.keys import BRANCH, CELL_TYPE, COUNTS, DENOISED, LATENT, POPULATION, SPLIT, TIME
 from branchgen.diffusion.handover import levels_at
 from branchgen.diffusion.sample import BLOCK, Passage, TreeSampler, descend
 from branchgen.hierarchy.moments import gaussian_divergence
 
 Doubles = NDArray[np.float64]
 
-POPULATION = "population"
-"""obs: whose cells a population is, the parent's that reach the branch point or a child's that leave it."""
 POINTS = ["branch", "child", "time", "time_low", "time_high", "support", "sigma", "divergence", "classes", "n_train"]
 """Columns of the table of branch points."""
 GENES = [
@@ -36,10 +34,11 @@ GENES = [
     "statistic",
     "p_value",
     "q_value",
+    "expression",
     "hybrid",
     "difference_at_branch_point",
 ]
-"""Columns of the table of their genes."""
+"""Columns of the table of their genes; expression and hybrid are ln(1 + counts per 10⁴)."""
 _SMALLEST = 1e-9
 """Added to counts per 10⁴, so that fold changes of genes without counts are finite."""
 
@@ -162,22 +161,21 @@ def branch_point_table(
 def branch_gene_table(sampler: TreeSampler, branch_points: AnnData, cells: AnnData) -> pd.DataFrame:
     """A row per branch point, child and gene: the child against its siblings.
 
-    Real training cells (t-test on log-normalised counts, Benjamini-Hochberg q-values within a child), and the
-    denoised profiles of the populations at the branch point: what is common there (hybrid) and what differs already.
+    Real training cells (t-test on log-normalised counts, Benjamini-Hochberg q-values within a child; the child's mean
+    expression), and the denoised profiles of the populations at the branch point: what is common there (hybrid) and
+    what differs already.
     """
     tree = sampler.hierarchy
     train = (cells.obs[SPLIT] == "train").to_numpy()
-    expression = normalised(sparse.csr_matrix(cells.layers[COUNTS])[train]).log1p()
+    per_10k = normalised(sparse.csr_matrix(cells.layers[COUNTS])[train])
+    expression = per_10k.log1p()
     types = cells.obs[CELL_TYPE].to_numpy()[train]
     tables = []
     for position in tree.branch_points:
         branch = tree.branches[position]
         children = [tree.branches[child] for child in tree.children[position]]
         at_branch = branch_points[branch_points.obs[BRANCH] == branch.name]
-        profile = {
-            str(name): np.asarray(at_branch[rows].X).mean(axis=0)
-            for name, rows in at_branch.obs.groupby(POPULATION, observed=True).groups.items()
-        }
+        profile = mean_profiles(at_branch)
         below = np.isin(types, branch.classes)
         for child in children:
             inside = np.isin(types, child.classes)
@@ -189,6 +187,8 @@ def branch_gene_table(sampler: TreeSampler, branch_points: AnnData, cells: AnnDa
                         "child": child.name,
                         "gene": cells.var_names.astype(str),
                         **compare(expression[inside], expression[below & ~inside]),
+                        # The mean before the logarithm, as in an expected profile: zeros by chance weigh on neither.
+                        "expression": np.log1p(np.asarray(per_10k[inside].mean(axis=0)).ravel()),
                         "hybrid": profile[branch.name],
                         "difference_at_branch_point": profile[child.name] - siblings,
                     }

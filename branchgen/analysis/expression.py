@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from scipy.stats import wasserstein_distance
+
+from branchgen.cells.keys import POPULATION
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 Doubles = NDArray[np.float64]
 
@@ -35,6 +41,12 @@ def normalised(counts: sparse.csr_matrix) -> sparse.csr_matrix:
     values = counts.astype(np.float64)
     values.data *= np.repeat(TARGET_TOTAL / np.maximum(totals, 1), np.diff(counts.indptr))
     return values
+
+
+def mean_profiles(at_branch: AnnData) -> dict[str, Doubles]:
+    """Mean ln(1 + expected counts per 10⁴) of every population at one branch point, by its name, each (n_genes,)."""
+    groups = at_branch.obs.groupby(POPULATION, observed=True).indices
+    return {str(name): np.asarray(at_branch.X[rows], dtype=float).mean(axis=0) for name, rows in groups.items()}
 
 
 def count_errors(real: sparse.csr_matrix, generated: sparse.csr_matrix) -> CountErrors:

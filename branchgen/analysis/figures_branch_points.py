@@ -44,7 +44,7 @@ def branch_points_figure(separability: pd.DataFrame, genes: pd.DataFrame, hierar
     )
     for position, (curve, text) in zip(positions, panels, strict=True):
         branch = hierarchy.branches[position]
-        _draw_curve(curve, separability[separability["branch"] == branch.name], branch.t_start)
+        draw_separability(curve, separability[separability["branch"] == branch.name], branch.t_start)
         curve.set_title(textwrap.shorten(branch.name, 30, placeholder="…"))
         text.set_axis_off()
         text.text(0, 1, "\n".join(named[position]), va="top", fontsize=6, linespacing=1.3, transform=text.transAxes)
@@ -58,7 +58,8 @@ def branch_points_figure(separability: pd.DataFrame, genes: pd.DataFrame, hierar
     return figure
 
 
-def _draw_curve(axes: Axes, rows: pd.DataFrame, time: float) -> None:
+def draw_separability(axes: Axes, rows: pd.DataFrame, time: float) -> None:
+    """Curve of one branch point; the upright line is the time at which the model branches."""
     axes.axvline(time, color=DARK, lw=0.7)
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1.02)
@@ -76,10 +77,15 @@ def _lines(genes: pd.DataFrame, hierarchy: Hierarchy, position: int) -> list[str
     lines: list[str] = []
     for child in hierarchy.children[position]:
         name = hierarchy.branches[child].name
-        rows = genes[(genes["branch"] == branch.name) & (genes["child"] == name)]
-        higher = rows[(rows["log2_fold_change"] > 0) & (rows["q_value"] <= LEVEL)]
-        top = higher.sort_values("statistic", ascending=False, kind="stable")["gene"].astype(str).head(N_GENES)
+        top = higher_genes(genes[genes["branch"] == branch.name], name, N_GENES)
         classes = hierarchy.branches[child].classes
         who = name if len(classes) == 1 else f"{name} ({', '.join(classes)})"
         lines += textwrap.wrap(f"{textwrap.shorten(who, 120, placeholder='…)')}:  {', '.join(top) or 'no gene'}", WRAP)
     return lines
+
+
+def higher_genes(genes: pd.DataFrame, child: str, n_genes: int) -> list[str]:
+    """Genes that a child has more of than its siblings, the largest statistic first; rows of one branch point."""
+    rows = genes[genes["child"] == child]
+    higher = rows[(rows["log2_fold_change"] > 0) & (rows["q_value"] <= LEVEL)]
+    return list(higher.sort_values("statistic", ascending=False, kind="stable")["gene"].astype(str).head(n_genes))

@@ -18,6 +18,8 @@ h2 { font-size: 1.3rem; font-weight: 600; margin: 3rem 0 0; padding-top: .6rem; 
 h3 { font-size: 1rem; font-weight: 600; margin: 1.8rem 0 .3rem; }
 p { max-width: 48rem; margin: .4rem 0 1rem; }
 a { color: inherit; }
+img { width: 100%; max-width: 60rem; display: block; margin: 1rem 0; }
+sup { line-height: 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1.2rem; font-size: .9rem; margin: 1.2rem 0; }
 dt { font-weight: 600; }
 dd { margin: 0; color: #444; }

@@ -25,6 +25,8 @@ SOURCE_TYPE = "source_type"
 """obs: class of the real cell that a transmuted cell was."""
 BRANCH = "branch"
 """obs: name of the branch whose end a cell has reached."""
+POPULATION = "population"
+"""obs: whose cells a population at a branch point is, the parent's that reach it or a child's that leave it."""
 TIME = "time"
 """obs: diffusion time of a cell, 0 for data and 1 for noise."""
 

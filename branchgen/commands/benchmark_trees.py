@@ -14,7 +14,7 @@ from branchgen import files
 from branchgen.benchmark_config import BenchmarkTreesSettings
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
-from branchgen.hierarchy.agreement import robinson_foulds, time_agreement, triplet_agreement
+from branchgen.hierarchy.agreement import restricted, robinson_foulds, time_agreement, triplet_agreement
 from branchgen.hierarchy.derive import derive
 from branchgen.hierarchy.newick import parse_newick
 from branchgen.hierarchy.simulate import random_tree, simulate
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 FEWEST, MOST = 8, 16
 """Classes of a simulated tree."""
+FEWEST_KNOWN = 3
+"""Classes that a known tree must have."""
 
 
 def run(arguments: argparse.Namespace, settings: BenchmarkTreesSettings) -> None:
@@ -89,14 +91,27 @@ def of_simulation(number: int, settings: BenchmarkTreesSettings, seed: int) -> d
 
 
 def of_known_tree(text: str) -> dict[str, Any]:
-    """A row for a derived hierarchy and the Newick file of the tree that is known: HIERARCHY=NEWICK."""
+    """A row for a derived hierarchy and the Newick file of the tree that is known: HIERARCHY=NEWICK.
+
+    Both are compared by the classes that they have in common: of artefacts, or of progenitors, no tree may be known.
+    """
     first, _, second = text.partition("=")
     if not second:
         raise BranchgenError(f"--known is {text!r}; it must be HIERARCHY=NEWICK, two files")
     record = files.read_json(Path(first), "branches", "support")
     tree = Hierarchy.from_list(record["branches"]).to_clade()
     files.require_file(Path(second))
-    known = parse_newick(Path(second).read_text(), tree.classes)
+    known = parse_newick(Path(second).read_text())
+    common = set(known.classes) & set(tree.classes)
+    if len(common) < FEWEST_KNOWN:
+        raise BranchgenError(
+            f"{second} has {len(common)} of the classes of {first}, and {FEWEST_KNOWN} are the fewest that a tree says "
+            f"something of; its leaves must be named as the classes: {', '.join(tree.classes)}"
+        )
+    for path, names in ((first, set(known.classes) - common), (second, set(tree.classes) - common)):
+        if names:
+            log.warning("not in %s, and left out: %s", path, ", ".join(sorted(names)))
+    known, tree = restricted(known, common), restricted(tree, common)
     supports = [value["support"] for value in record["support"].values() if value["support"] is not None]
     return {
         "tree": first,

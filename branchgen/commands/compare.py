@@ -61,7 +61,7 @@ def parsed(texts: list[str], flag: str) -> dict[tuple[str, int], Path]:
 
 def read_run(dataset: str, seed: int, folder: Path, times: Path | None) -> Run:
     """Tables of one run, and what it has cost."""
-    tables = {name: read_columns(folder / name, columns) for name, columns in COLUMNS.items()}
+    tables = {name: files.read_table(folder / name, *columns)[list(columns)] for name, columns in COLUMNS.items()}
     sources = set(tables["metrics.parquet"]["source"])
     hierarchy = Hierarchy.from_list(files.read_json(folder / "hierarchy.json", "branches")["branches"])
     cost: dict[str, dict[str, float]] = {OWN: {EVALUATIONS: hierarchy.sharing()}}
@@ -77,15 +77,6 @@ def read_run(dataset: str, seed: int, folder: Path, times: Path | None) -> Run:
         verdicts=tables["verdicts.parquet"],
         cost=cost,
     )
-
-
-def read_columns(path: Path, columns: tuple[str, ...]) -> pd.DataFrame:
-    """These columns of a table of `branchgen evaluate`."""
-    table = files.read_table(path)
-    missing = [name for name in columns if name not in table]
-    if missing:
-        raise BranchgenError(f"{path} has no column {missing[0]!r}; it must have {', '.join(columns)}")
-    return table[list(columns)]
 
 
 def read_cost(folder: Path, steps: tuple[str, ...]) -> dict[str, float]:

@@ -6,7 +6,6 @@ import argparse
 
 from branchgen import files
 from branchgen.analysis.figures import class_colours, render
-from branchgen.analysis.figures_branch_points import branch_points_figure
 from branchgen.analysis.figures_correlations import correlations_figure
 from branchgen.analysis.figures_genes import fold_changes_figure, gene_moments_figure
 from branchgen.analysis.figures_metrics import metrics_figure
@@ -17,7 +16,6 @@ from branchgen.analysis.figures_verdicts import verdicts_figure
 from branchgen.analysis.metrics_page import metrics_page
 from branchgen.config import PlotSettings
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.errors import BranchgenError
 from branchgen.hierarchy.derive import Support
 from branchgen.hierarchy.tree import Hierarchy
 
@@ -29,8 +27,6 @@ COLUMNS = {
     "genes": ("source", "group", "gene", "mean", "variance", "zeros"),
     "fold_changes": ("branch", "child", "source", "gene", "real", "generated", "slope"),
     "correlations": ("group", "source", "gene_a", "gene_b", "correlation", "n_cells"),
-    "branch_genes": ("branch", "child", "gene", "log2_fold_change", "statistic", "q_value"),
-    "separability": ("branch", "time", "accuracy", "chance"),
 }
 
 
@@ -40,18 +36,11 @@ def run(arguments: argparse.Namespace, settings: PlotSettings) -> None:
     hierarchy = Hierarchy.from_list(record["branches"])
     schedule = NoiseSchedule.from_dict(record["schedule"])
     support = {name: Support(**values) for name, values in record["support"].items()}
-    tables = {name: files.read_table(getattr(arguments, name)) for name in COLUMNS}
-    for name, columns in COLUMNS.items():
-        missing = [column for column in columns if column not in tables[name]]
-        if missing:
-            raise BranchgenError(
-                f"{getattr(arguments, name)} has no column {missing[0]!r}; it must have {', '.join(columns)}"
-            )
+    tables = {name: files.read_table(getattr(arguments, name), *columns) for name, columns in COLUMNS.items()}
     leaves = leaf_order(hierarchy)
     colours = class_colours(leaves)
     drawn = {
         arguments.output_tree: tree_figure(hierarchy, schedule, support, colours),
-        arguments.output_branch_points: branch_points_figure(tables["separability"], tables["branch_genes"], hierarchy),
         arguments.output_training: training_figure(tables["training"], hierarchy),
         arguments.output_metrics: metrics_figure(tables["metrics"], leaves),
         arguments.output_verdicts: verdicts_figure(tables["verdicts"], leaves),

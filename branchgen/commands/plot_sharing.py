@@ -11,20 +11,15 @@ from branchgen import files
 from branchgen.analysis.figures import render
 from branchgen.analysis.figures_sharing import SHOWN, sharing_figure
 from branchgen.config import PlotSettings
-from branchgen.errors import BranchgenError
 
 COLUMNS = ("way", "handover", "n_corrections", "solver", "repeat", "share", *SHOWN)
 
 
 def run(arguments: argparse.Namespace, settings: PlotSettings) -> None:
     """Put the tables together, and draw them; nothing is computed here."""
-    tables = []
-    for number, name in enumerate(arguments.tables):
-        table = files.read_table(Path(name))
-        missing = [column for column in COLUMNS if column not in table]
-        if missing:
-            raise BranchgenError(f"{name} has no column {missing[0]!r}; it must have {', '.join(COLUMNS)}")
-        tables.append(table.assign(model=number))
+    tables = [
+        files.read_table(Path(name), *COLUMNS).assign(model=number) for number, name in enumerate(arguments.tables)
+    ]
     table = pd.concat(tables, ignore_index=True)
     figure = sharing_figure(table)
     outputs = arguments.output_figure, arguments.output_table

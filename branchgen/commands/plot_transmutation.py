@@ -8,17 +8,13 @@ from branchgen import files
 from branchgen.analysis.figures import render
 from branchgen.analysis.figures_transmutation import transmutation_figure
 from branchgen.config import PlotSettings
-from branchgen.errors import BranchgenError
 
 COLUMNS = ("gene", "change", "expected_change", "kept")
 
 
 def run(arguments: argparse.Namespace, settings: PlotSettings) -> None:
     """Draw the figure; nothing is computed here."""
-    changes = files.read_table(arguments.changes)
-    missing = [column for column in COLUMNS if column not in changes]
-    if missing:
-        raise BranchgenError(f"{arguments.changes} has no column {missing[0]!r}; it must have {', '.join(COLUMNS)}")
+    changes = files.read_table(arguments.changes, *COLUMNS)
     figure = transmutation_figure(changes, arguments.source, arguments.target)
     with files.written_together(arguments.output_figure) as (path,):
         path.write_bytes(render(figure, settings.format))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from itertools import combinations
 
 from scipy.stats import spearmanr
@@ -49,6 +49,17 @@ def time_agreement(known: Clade, found: Clade) -> float:
     if len(common) < 3:
         return float("nan")
     return float(spearmanr(*([table[group] for group in common] for table in times)).statistic)
+
+
+def restricted(tree: Clade, classes: Collection[str]) -> Clade:
+    """The same tree of these classes alone, at least one of which it has; nodes with a single child are contracted."""
+    if not tree.children:
+        return tree
+    below = [restricted(child, classes) for child in tree.children if not set(child.classes).isdisjoint(classes)]
+    if len(below) == 1:
+        return below[0]
+    kept = tuple(name for child in below for name in child.classes)
+    return Clade(classes=kept, children=tuple(below), time=tree.time, name=tree.name)
 
 
 def _inmost(tree: Clade) -> Mapping[frozenset[str], int]:

@@ -22,8 +22,8 @@ def to_newick(hierarchy: Hierarchy) -> str:
     return render(hierarchy.to_clade(), HORIZON) + ";\n"
 
 
-def parse_newick(text: str, classes: Collection[str]) -> Clade:
-    """Tree of a Newick text whose leaves are the given classes; branch lengths are read over.
+def parse_newick(text: str, classes: Collection[str] | None = None) -> Clade:
+    """Tree of a Newick text whose leaves are the given classes, or whatever they are; branch lengths are read over.
 
     Nodes with a single child are contracted. Raises BranchgenError for malformed text, for leaves that are not
     classes and for classes that are not leaves.
@@ -66,10 +66,12 @@ def parse_newick(text: str, classes: Collection[str]) -> Clade:
         raise BranchgenError(f"the Newick text is malformed: found {peek()!r} after its end; give one tree")
     leaves = list(root.classes)
     repeated = sorted({name for name in leaves if leaves.count(name) > 1})
-    unknown = sorted(set(leaves) - set(classes))
-    missing = sorted(set(classes) - set(leaves))
     if repeated:
         raise BranchgenError(f"the Newick tree has more than one leaf called {', '.join(map(repr, repeated))}")
+    if classes is None:
+        return root
+    unknown = sorted(set(leaves) - set(classes))
+    missing = sorted(set(classes) - set(leaves))
     if unknown or missing:
         raise BranchgenError(
             "the Newick tree does not match the classes: "

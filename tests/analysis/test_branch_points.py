@@ -343,6 +343,14 @@ def test_the_hybrid_lies_between_the_children(world: World) -> None:
     assert (hybrid < high).all()
 
 
+def test_expression_is_that_of_the_childs_training_cells(world: World) -> None:
+    inside = (world.cells.obs["cell_type"].str.startswith("b") & (world.cells.obs["split"] == "train")).to_numpy()
+    counts = world.cells.layers["counts"][inside].toarray()
+    expected = np.log1p((1e4 * counts / counts.sum(axis=1, keepdims=True)).mean(axis=0))
+    rows = world.genes[(world.genes["branch"] == "root") & (world.genes["child"] == "b")]
+    np.testing.assert_allclose(rows["expression"], expected, rtol=1e-9)
+
+
 def test_cells_that_are_not_for_training_change_nothing(world: World) -> None:
     spoiled = world.cells.copy()
     test = (spoiled.obs["split"] == "test").to_numpy()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,10 +11,10 @@ import pytest
 from branchgen.analysis.evaluate import COLUMNS
 from branchgen.analysis.samples import SOURCES
 from branchgen.cli import main
+from branchgen.hierarchy.tree import Hierarchy
 
 FIGURES = (
     "tree",
-    "branch-points",
     "training",
     "metrics",
     "verdicts",
@@ -45,8 +46,6 @@ def plot_line(run: Path, tables: Path, folder: Path, format_: str = "svg", **cha
         "hierarchy": run / "hierarchy.json",
         "training": run / "training.parquet",
         **{name: tables / f"{name}.parquet" for name in TABLES},
-        "branch-genes": run / "branch_genes.parquet",
-        "separability": run / "separability.parquet",
         **changes,
     }
     outputs = {f"output-{name}": folder / f"{name}.{format_}" for name in FIGURES}
@@ -117,3 +116,39 @@ def test_plot_refuses_a_table_without_its_columns(
     assert main(plot_line(tiny_run, tables, tmp_path, embedding=tables / "metrics.parquet")) == 2
     assert "has no column 'umap_1'" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def plot_branch_points_line(run: Path, folder: Path, **changes: Path) -> list[str]:
+    files = {
+        "hierarchy": run / "hierarchy.json",
+        "branch-points": run / "branch_points.h5ad",
+        "table": run / "branch_points.parquet",
+        "genes": run / "branch_genes.parquet",
+        "separability": run / "separability.parquet",
+        "output-figure": folder / "branch_points.svg",
+        "output-page": folder / "branch_points.html",
+        **{flag.replace("_", "-"): path for flag, path in changes.items()},
+    }
+    return ["plot-branch-points", *(f"--{flag}={path}" for flag, path in files.items())]
+
+
+def test_every_branch_point_has_its_page(tiny_run: Path, tmp_path: Path) -> None:
+    assert main(plot_branch_points_line(tiny_run, tmp_path)) == 0
+    hierarchy = Hierarchy.from_list(json.loads((tiny_run / "hierarchy.json").read_text())["branches"])
+    assert (tmp_path / "branch_points.html").read_text().count("<section ") == len(hierarchy.branch_points)
+    assert (tmp_path / "branch_points.svg").read_bytes().startswith(b"<?xml")
+
+
+def test_branch_points_of_another_hierarchy_are_refused(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record = json.loads((tiny_run / "hierarchy.json").read_text())
+    for branch in record["branches"]:
+        for key in ("name", "parent"):
+            branch[key] = branch[key] and branch[key].replace("node", "knot")
+    (tmp_path / "other.json").write_text(json.dumps(record))
+    assert main(plot_branch_points_line(tiny_run, tmp_path / "out", hierarchy=tmp_path / "other.json")) == 2
+    assert "has other branch points than" in capsys.readouterr().err
+    assert main(plot_branch_points_line(tiny_run, tmp_path / "out", table=tiny_run / "branch_genes.parquet")) == 2
+    assert "has no column 'time'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

@@ -21,6 +21,7 @@ from drawing import (
     invented_genes,
     invented_hierarchy,
     invented_metrics,
+    invented_populations,
     invented_separability,
     invented_sharing,
     invented_training,
@@ -32,10 +33,12 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
+from branchgen.analysis.expression import mean_profiles
 from branchgen.analysis.figures import class_colours, render
 from branchgen.analysis.figures_branch_points import branch_points_figure
 from branchgen.analysis.figures_correlations import correlations_figure
 from branchgen.analysis.figures_genes import fold_changes_figure, gene_moments_figure
+from branchgen.analysis.figures_hybrids import hybrids_figure
 from branchgen.analysis.figures_metrics import metrics_figure
 from branchgen.analysis.figures_sharing import sharing_figure
 from branchgen.analysis.figures_training import training_figure
@@ -90,6 +93,32 @@ def branch_points(n_types: int) -> Figure:
     return branch_points_figure(invented_separability(hierarchy), invented_branch_genes(hierarchy), hierarchy)
 
 
+def hybrids(n_types: int) -> Figure:
+    """The deepest branch point of a tree: the most leaves the way before it."""
+    hierarchy, _ = invented_hierarchy(n_types)
+    position = max(hierarchy.branch_points, key=lambda p: len(hierarchy.path(hierarchy.branches[p].classes[0])))
+    return hybrids_of(hierarchy, position)
+
+
+def many_children(n_types: int) -> Figure:
+    names = [f"{name} ".ljust(40, "x") for name in names_of(n_types)]
+    leaves = [Branch(name=name, classes=(name,), t_start=0.0, t_end=0.3) for name in names]
+    return hybrids_of(Hierarchy((Branch(name="root", classes=tuple(names), t_start=0.3, t_end=1.0), *leaves)), 0)
+
+
+def hybrids_of(hierarchy: Hierarchy, position: int) -> Figure:
+    name = hierarchy.branches[position].name
+    separability, genes = invented_separability(hierarchy), invented_branch_genes(hierarchy)
+    cells = invented_populations(hierarchy)
+    return hybrids_figure(
+        hierarchy,
+        position,
+        separability[separability["branch"] == name],
+        genes[genes["branch"] == name],
+        mean_profiles(cells[(cells.obs["branch"] == name).to_numpy()]),
+    )
+
+
 def gene_correlations(n_types: int) -> Figure:
     return correlations_figure(invented_correlations(n_types))
 
@@ -113,6 +142,8 @@ FIGURES = OF_ALL_CLASSES | {
     "correlations": gene_correlations,
     "branch_points": branch_points,
     "sharing": sharing,
+    "hybrids": hybrids,
+    "many_children": many_children,
 }
 every_figure = pytest.mark.parametrize("draw", FIGURES.values(), ids=FIGURES)
 Draw = Callable[[int], Figure]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.hierarchy.agreement import robinson_foulds, time_agreement, triplet_agreement
+from branchgen.hierarchy.agreement import restricted, robinson_foulds, time_agreement, triplet_agreement
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import timed
 from branchgen.hierarchy.moments import Moments
@@ -30,6 +30,14 @@ def test_triplets_by_hand() -> None:
 
 def test_a_tree_of_more_classes_is_judged_by_those_that_are_known() -> None:
     assert triplet_agreement(joined([joined([A, B], 0.1), C], 0.5), PAIRS) == 1
+
+
+def test_a_tree_of_some_classes_keeps_what_it_says_of_them() -> None:
+    assert restricted(COMB, {"A", "C", "D"}) == joined([joined([A, C], 0.4), D], 0.6)
+    assert restricted(PAIRS, {"A", "B"}) == joined([A, B], 0.2)
+    assert restricted(PAIRS, {"A", "C", "elsewhere"}) == joined([A, C], 0.6)
+    assert restricted(COMB, {"C"}) == C
+    assert restricted(COMB, set("ABCD")) == COMB
 
 
 def test_robinson_foulds_by_hand() -> None:

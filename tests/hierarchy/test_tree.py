@@ -122,6 +122,12 @@ def test_newick_names_comments_and_unary_nodes() -> None:
     assert [child.name for child in root.children] == ["lymph", "inner"]
 
 
+def test_newick_of_whatever_leaves() -> None:
+    assert parse_newick("((x,y),z);").classes == ("x", "y", "z")
+    with pytest.raises(BranchgenError, match="more than one leaf called 'x'"):
+        parse_newick("(x,x);")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -15,10 +15,21 @@ from branchgen.cli import build_parser, settings_of
 from branchgen.config import SECTIONS
 from branchgen.interface import COMMANDS
 
-WITHOUT = ["prepare", "encode", "derive", "train", "generate", "baseline_latent", "analyse", "evaluate", "plot"]
+WITHOUT = [
+    "prepare",
+    "encode",
+    "derive",
+    "train",
+    "generate",
+    "baseline_latent",
+    "analyse",
+    "plot_branch_points",
+    "evaluate",
+    "plot",
+]
 """Steps of a dataset without pairs to transmute."""
 STEPS = [*WITHOUT, "transmute", "plot_transmutation"]
-COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS if step != "plot_transmutation"]
+COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS if not step.startswith("plot_")]
 RUN = ["prepare", "encode", "derive", "train", "generate", "evaluate"]
 """Steps of one run of the benchmark, without baselines."""
 FLAT = ["derive_flat", "train_flat", "generate_flat"]

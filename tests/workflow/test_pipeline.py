@@ -46,6 +46,7 @@ FILES = [
     "gauss/generated.h5ad",
     "branch_points.h5ad",
     "branch_points.parquet",
+    "branch_points.html",
     "branch_genes.parquet",
     "fates.h5ad",
     "separability.parquet",

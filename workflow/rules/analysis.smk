@@ -39,6 +39,45 @@ rule analyse:
         " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
 
 
+rule plot_branch_points:
+    """Draws the branch points, and sets a page of each."""
+    input:
+        hierarchy="<results>/{dataset}/hierarchy.json",
+        branch_points="<results>/{dataset}/branch_points.h5ad",
+        table="<results>/{dataset}/branch_points.parquet",
+        genes="<results>/{dataset}/branch_genes.parquet",
+        separability="<results>/{dataset}/separability.parquet",
+    output:
+        figure=report(
+            f"<results>/{{dataset}}/figures/branch_points.{FORMAT}",
+            caption="../report/branch_points.rst",
+            category="Hierarchy",
+            labels={"dataset": "{dataset}", "figure": "branch points"},
+        ),
+        page=report(
+            "<results>/{dataset}/branch_points.html",
+            caption="../report/branch_points_page.rst",
+            category="Hierarchy",
+            labels={"dataset": "{dataset}", "figure": "branch points, a page of each"},
+        ),
+    log:
+        "<logs>/{dataset}/plot-branch-points.log",
+    benchmark:
+        "<benchmarks>/{dataset}/plot-branch-points.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=memory_mb(2000),
+        runtime=30,
+    params:
+        settings=flags("plot"),
+        code=fingerprint("plot_branch_points"),
+    shell:
+        "branchgen plot-branch-points --hierarchy {input.hierarchy:q} --branch-points {input.branch_points:q}"
+        " --table {input.table:q} --genes {input.genes:q} --separability {input.separability:q}"
+        " --output-figure {output.figure:q} --output-page {output.page:q} {params.settings} > {log:q} 2>&1"
+
+
 rule transmute:
     """Makes real cells of one class cells of another."""
     input:
@@ -154,20 +193,12 @@ rule plot:
         fold_changes="<results>/{dataset}/fold_changes.parquet",
         correlations="<results>/{dataset}/correlations.parquet",
         embedding="<results>/{dataset}/embedding.parquet",
-        branch_genes="<results>/{dataset}/branch_genes.parquet",
-        separability="<results>/{dataset}/separability.parquet",
     output:
         tree=report(
             f"<results>/{{dataset}}/figures/tree.{FORMAT}",
             caption="../report/tree.rst",
             category="Hierarchy",
             labels={"dataset": "{dataset}", "figure": "tree of the classes"},
-        ),
-        branch_points=report(
-            f"<results>/{{dataset}}/figures/branch_points.{FORMAT}",
-            caption="../report/branch_points.rst",
-            category="Hierarchy",
-            labels={"dataset": "{dataset}", "figure": "branch points"},
         ),
         training=report(
             f"<results>/{{dataset}}/figures/training.{FORMAT}",
@@ -239,8 +270,6 @@ rule plot:
         "branchgen plot --hierarchy {input.hierarchy:q} --training {input.training:q}"
         " --metrics {input.metrics:q} --verdicts {input.verdicts:q} --genes {input.genes:q}"
         " --fold-changes {input.fold_changes:q} --correlations {input.correlations:q} --embedding {input.embedding:q}"
-        " --branch-genes {input.branch_genes:q} --separability {input.separability:q}"
-        " --output-branch-points {output.branch_points:q}"
         " --output-tree {output.tree:q} --output-training {output.training:q} --output-metrics {output.metrics:q}"
         " --output-page {output.page:q} --output-verdicts {output.verdicts:q}"
         " --output-gene-moments {output.gene_moments:q} --output-fold-changes {output.fold_changes:q}"
