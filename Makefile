@@ -1,16 +1,21 @@
-# make run    the workflow on the embedded cells, with its report
-# make test   the whole test suite
-# Both set up all they need in .venv; PYTHON names the interpreter to start from (3.11 or newer).
+# make run             the workflow on the embedded cells, with its report
+# make test            the whole test suite
+# make test-cellrank   whether CellRank 2, in an environment of its own, reads the fates of real cells
+# All set up what they need in .venv; PYTHON names the interpreter to start from (3.11 or newer).
 
 PYTHON ?= python3
 CORES ?= 2
 VENV := .venv
+CELLRANK := .venv-cellrank
 RESULTS := results/pbmc68k
 REPORT := $(RESULTS)/report.html
 # The programs of the environment before any others of the same name.
 INSIDE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: run test
+# Python compiles what it imports when it first does; pip would compile everything.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
+
+.PHONY: run test test-cellrank
 
 run: $(VENV)/installed
 	$(INSIDE) snakemake --workflow-profile workflow/profiles/default -c$(CORES)
@@ -18,11 +23,23 @@ run: $(VENV)/installed
 		$(INSIDE) snakemake --workflow-profile workflow/profiles/default --report $(REPORT); \
 	fi
 
-test: $(VENV)/installed
+test: $(VENV)/installed-for-tests
 	$(INSIDE) pytest
+
+test-cellrank: $(VENV)/installed-for-tests $(CELLRANK)/installed
+	$(INSIDE) BRANCHGEN_CELLRANK=$(CURDIR)/$(CELLRANK)/bin/python pytest tests/cellrank
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("branchgen needs Python 3.11 or newer, but $(PYTHON) is %d.%d: make PYTHON=/path/to/python3.11 ..." % sys.version_info[:2])'
 	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(VENV)/bin/python $(INSTALL) -c constraints.txt -e .
+	@touch $@
+
+$(VENV)/installed-for-tests: $(VENV)/installed
+	$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(CELLRANK)/installed:
+	$(PYTHON) -m venv $(CELLRANK)
+	$(CELLRANK)/bin/python $(INSTALL) 'cellrank>=2.0.7,<3'
 	@touch $@

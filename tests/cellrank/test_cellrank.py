@@ -1,4 +1,4 @@
-"""CellRank 2 reads the fates of real cells. It needs a virtual environment of its own:
+"""CellRank 2 reads the fates of real cells. It needs a virtual environment of its own: `make test-cellrank`, or
 
 python3 -m venv cellrank && cellrank/bin/pip install "cellrank>=2.0.7,<3"
 BRANCHGEN_CELLRANK=cellrank/bin/python pytest tests/cellrank
