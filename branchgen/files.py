@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import io
 import json
 import os
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,29 +26,51 @@ if TYPE_CHECKING:
 def written_together(*paths: Path) -> Iterator[tuple[Path, ...]]:
     """Temporary paths beside `paths`; all are moved into place at the end, or none of them and nothing stays behind.
 
-    A failing write (a full disk, a quota, a missing permission) is reported as a BranchgenError.
+    A process that is killed cannot clean up: its temporary files are those of the next one that writes the same paths.
+    A failing write (a full disk, a quota, a missing permission) is reported as a BranchgenError, as are files that
+    another process is writing.
     """
-    # The process number keeps two runs that write the same file apart; the suffix tells writers the format.
-    temporary = tuple(path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}") for path in paths)
+    # The suffix tells writers the format.
+    temporary = tuple(path.with_name(f".{path.stem}.part{path.suffix}") for path in paths)
+    with ExitStack() as claims:
+        try:
+            for source, path in zip(temporary, paths, strict=True):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+                claims.enter_context(_claimed(source, path))
+            yield temporary
+            assert all(source.stat().st_size for source in temporary), "a command left out one of its outputs"
+            for source, target in zip(temporary, paths, strict=True):
+                os.replace(source, target)
+        except OSError as error:
+            names = ", ".join(map(str, paths))
+            reason = error.strerror or str(error)
+            if error.filename is not None:
+                reason += f" ({error.filename})"
+            raise BranchgenError(f"cannot write {names}: {reason}; check free space and permissions") from error
+
+
+@contextmanager
+def _claimed(source: Path, target: Path) -> Iterator[None]:
+    """Make a temporary file, or take that of a process which is gone; in the end it is removed, unless it was moved."""
+    descriptor = os.open(source, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        for path in paths:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        yield temporary
-        assert all(source.exists() for source in temporary), "a command left out one of its outputs"
-        for source, target in zip(temporary, paths, strict=True):
-            os.replace(source, target)
-    except OSError as error:
-        names = ", ".join(map(str, paths))
-        reason = error.strerror or str(error)
-        if error.filename is not None:
-            reason += f" ({error.filename})"
-        raise BranchgenError(f"cannot write {names}: {reason}; check free space and permissions") from error
-    finally:
-        for source in temporary:
-            with suppress(OSError):  # where nothing could be written there is nothing to remove
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BranchgenError(
+                f"{target} is being written by another process; wait until it is done, or stop it"
+            ) from None
+        except OSError:
+            pass  # a file system without locks
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # it was moved, or its folder cannot be written to
                 source.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def require_file(path: Path) -> None:
@@ -136,13 +160,29 @@ def read_state(path: Path, kind: str) -> dict[str, Any]:
 
 
 def write_state(state: dict[str, Any], path: Path) -> None:
-    """Write a state dictionary; call inside `written_together`."""
+    """Write a state dictionary; call inside `written_together`. Equal states give equal bytes."""
     import torch
 
     # torch hides the reason of a failing write, so it writes into memory.
     image = io.BytesIO()
-    torch.save(state, image)
+    torch.save(_own(state), image)
     path.write_bytes(image.getbuffer())
+
+
+def _own(value: Any) -> Any:
+    """A copy without parts in common: pickle writes an object once, however often it occurs.
+
+    So a state that was read from a checkpoint would give other bytes than the one that was written to it.
+    """
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {_own(key): _own(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_own, value))
+    return sys.intern(value) if type(value) is str else value
 
 
 def read_json(path: Path, *names: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -72,6 +73,34 @@ def test_a_file_in_the_place_of_a_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(BranchgenError, match=r"cannot write .*one\.txt: File exists \(.*results\); check free"):
         write_both(tmp_path / "results" / "one.txt")
     assert content(tmp_path) == {"results": "a file"}
+
+
+def test_what_a_killed_process_left_is_gone_after_the_next(tmp_path: Path) -> None:
+    """A process is killed while it writes; the next one writes the same files, and is not held up by the dead one."""
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from branchgen import files\n"
+        "with files.written_together(Path(sys.argv[1]), Path(sys.argv[2])) as (one, two):\n"
+        "    one.write_text('much more than the next one has to say')\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    first, second = tmp_path / "one.txt", tmp_path / "two.txt"
+    killed = subprocess.run([sys.executable, "-c", script, first, second], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(content(tmp_path)) == 2
+    assert not first.exists()
+    write_both(first, second)
+    assert content(tmp_path) == {"one.txt": "new", "two.txt": "new"}
+
+
+def test_files_that_are_being_written_are_left_alone(tmp_path: Path) -> None:
+    first, second = tmp_path / "one.txt", tmp_path / "two.txt"
+    with files.written_together(first) as (one,):
+        one.write_text("mine")
+        with pytest.raises(BranchgenError, match=r"one\.txt is being written by another process; wait"):
+            write_both(second, first)
+    assert content(tmp_path) == {"one.txt": "mine"}
 
 
 def write_both(*paths: Path) -> None:
