@@ -90,14 +90,20 @@ def file_hash(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_h5ad(path: Path) -> AnnData:
-    """AnnData in memory; BranchgenError says whether the file is missing, of another kind, or damaged."""
-    import anndata
+def require_h5ad(path: Path) -> None:
+    """Raise BranchgenError unless `path` is a file of HDF5 that can be read."""
     import h5py
 
     require_file(path)
     if not h5py.is_hdf5(path):
         raise BranchgenError(f"{path} is not an h5ad file (no HDF5 signature); write it with AnnData.write_h5ad")
+
+
+def read_h5ad(path: Path) -> AnnData:
+    """AnnData in memory; BranchgenError says whether the file is missing, of another kind, or damaged."""
+    import anndata
+
+    require_h5ad(path)
     try:
         return anndata.read_h5ad(path)
     except BranchgenError:

@@ -3,45 +3,81 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import anndata
 import h5py
+import numpy as np
 import pandas as pd
+from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
+COMPRESSED = {"compression": "gzip"}
+ROWS_OF_CHUNK = 4096
+"""Cells of a chunk of a table or an array."""
+
 
 class GrowingH5ad:
-    """An h5ad whose counts are appended block by block, in memory for one block; use inside `written_together`.
+    """An h5ad to whose end cells are appended, in memory for one block of them; use inside `written_together`.
 
-    X and layers['counts'] are one matrix on disk, under two names.
+    X and layers['counts'] are one matrix on disk, under two names. `obs` is a table without rows whose columns have the
+    types of those to come, categories included; `obsm` is the width of every array.
     """
 
-    def __init__(self, path: Path, genes: list[str]) -> None:
-        self._genes = genes
+    def __init__(self, path: Path, genes: Sequence[str], obs: pd.DataFrame, obsm: Mapping[str, int]) -> None:
         self._stream = _PatientStream(path)
         self._store = h5py.File(self._stream, "w")
-        empty = sparse.csr_matrix((0, len(genes)), dtype="int32")
-        anndata.io.write_elem(self._store, "X", empty, dataset_kwargs={"compression": "gzip"})
+        empty = AnnData(
+            sparse.csr_matrix((0, len(genes)), dtype="int32"), obs=obs, var=pd.DataFrame(index=pd.Index(genes))
+        )
+        anndata.io.write_elem(self._store, "X", empty.X, dataset_kwargs=COMPRESSED)
+        for name in ("obs", "var"):
+            anndata.io.write_elem(self._store, name, getattr(empty, name), dataset_kwargs=COMPRESSED)
+        for name in ("obsm", "uns", "layers", "varm", "obsp", "varp"):
+            anndata.io.write_elem(self._store, name, {})
+        rows = self._store["obs"]
+        for name in ("_index", *obs.columns):
+            self._make_resizable(rows, f"{name}/codes" if isinstance(rows[name], h5py.Group) else name)
+        for name, width in obsm.items():
+            anndata.io.write_elem(self._store["obsm"], name, np.zeros((0, width), dtype=np.float32))
+            self._make_resizable(self._store["obsm"], name)
+        self._store["layers"]["counts"] = self._store["X"]
 
-    def append(self, counts: sparse.csr_matrix) -> None:
-        """Add cells (n_cells, n_genes)."""
+    @staticmethod
+    def _make_resizable(group: h5py.Group, name: str) -> None:
+        """Replace a dataset without rows by one that can grow."""
+        old = group[name]
+        kind, shape, attributes = old.dtype, old.shape, dict(old.attrs)
+        del group[name]
+        chunks = (ROWS_OF_CHUNK, *shape[1:])
+        new = group.create_dataset(name, shape, kind, maxshape=(None, *shape[1:]), chunks=chunks, compression="gzip")
+        new.attrs.update(attributes)
+
+    def append(self, counts: sparse.csr_matrix, obs: pd.DataFrame, obsm: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add cells: counts (n_cells, n_genes), their table, and arrays (n_cells, width)."""
         anndata.io.sparse_dataset(self._store["X"]).append(counts)
+        rows = self._store["obs"]
+        _extend(rows["_index"], obs.index.to_numpy(dtype=object))
+        for name in obs.columns:
+            if isinstance(rows[name], h5py.Group):
+                _extend(rows[name]["codes"], obs[name].cat.codes.to_numpy())
+            else:
+                _extend(rows[name], obs[name].to_numpy())
+        for name, values in obsm.items():
+            _extend(self._store["obsm"][name], values)
         self._stream.raise_error()
 
-    def finish(self, obs: pd.DataFrame, obsm: dict[str, Any], uns: dict[str, Any]) -> None:
-        """Add the tables of all cells; the file is then complete."""
-        frame = anndata.AnnData(obs=obs, var=pd.DataFrame(index=self._genes), obsm=obsm, uns=uns)
-        for name in ("obs", "var", "obsm", "uns", "layers", "varm", "obsp", "varp"):
-            anndata.io.write_elem(
-                self._store, name, getattr(frame, name) if name in {"obs", "var"} else dict(getattr(frame, name))
-            )
-        self._store["layers"]["counts"] = self._store["X"]
+    def finish(self, uns: Mapping[str, str]) -> None:
+        """Add what concerns all cells; the file is then complete."""
+        for name, value in uns.items():
+            anndata.io.write_elem(self._store["uns"], name, value)
         self._store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         self._store.flush()
         self._stream.raise_error()
@@ -56,6 +92,13 @@ class GrowingH5ad:
         self._stream.close()
         if error is None:
             self._stream.raise_error()
+
+
+def _extend(dataset: h5py.Dataset, values: NDArray[Any]) -> None:
+    """Add rows to the end of a dataset."""
+    begin = len(dataset)
+    dataset.resize(begin + len(values), axis=0)
+    dataset[begin:] = values
 
 
 class _PatientStream(io.FileIO):

@@ -88,7 +88,17 @@ COMMANDS = {
         summary="Generate cells.",
         inputs={"model": "the model (pt)", "codec": "the codec (pt)"},
         outputs={"generated": "generated cells (h5ad)"},
+        options={"shard": "number of the part of the cells that is generated, of n_shards (default: all cells)"},
         device=True,
+    ),
+    "gather": Command(
+        summary="Put the shards of generated cells in one file.",
+        inputs={},
+        outputs={"generated": "generated cells (h5ad)"},
+        options={"shards": "all shards, in any order (h5ad)"},
+        lists=("shards",),
+        required=("shards",),
+        seed=False,
     ),
     "baseline": Command(
         summary="Generate cells by a simpler method, to compare the generated cells with.",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -27,7 +27,7 @@ from branchgen.cells.keys import (
     require,
 )
 from branchgen.diffusion.checkpoint import Model, require_same_codec
-from branchgen.diffusion.sample import BLOCK, TreeSampler, sample_blocks
+from branchgen.diffusion.sample import BLOCK, Shard, TreeSampler, sample_blocks
 from branchgen.diffusion.transmute import transmute
 from branchgen.errors import BranchgenError
 from branchgen.seeds import numpy_rng
@@ -91,27 +91,29 @@ class Trained:
                 f"{source} has other genes than {self.path}; train on these cells, or prepare them --like its own"
             )
 
-    def generated(self, sampler: TreeSampler, numbers: Mapping[str, int], ancestors: str = "shared") -> Iterator[Cells]:
-        """New cells, as many of every class as wanted, block by block; `ancestors` as in `sample_blocks`."""
+    def generated(
+        self,
+        sampler: TreeSampler,
+        numbers: Mapping[str, int],
+        ancestors: str = "shared",
+        shard: Shard | None = None,
+    ) -> Iterator[Cells]:
+        """New cells, as many of every class as wanted, block by block; `ancestors`, `shard` as in `sample_blocks`."""
         position = {name: number for number, name in enumerate(sampler.hierarchy.classes)}
-        for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors):
+        kind = class_type(numbers)
+        for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors, shard):
             # Whole blocks are drawn, so that a cell does not depend on how many are wanted.
             rng = numpy_rng(sampler.seed, "generate", "counts", name, block)
             counts = self.codec_of(name).draw_counts(latents, rng)[:wanted]
             number = block * BLOCK + np.arange(wanted)
             # Independent cells have no ancestor in common, and so no number.
             apart = position[name] * APART if ancestors == "independent" else 0
-            table = {CELL_TYPE: name, LIBRARY_SIZE: library_sizes(counts), ANCESTOR: number + apart}
-            obs = pd.DataFrame(table, index=[f"{name}_{i}" for i in number])
+            obs = generated_table(name, number, counts, kind).assign(**{ANCESTOR: number + apart})
             yield Cells(counts, obs, latents[:wanted].float().cpu().numpy())
 
     def generate(self, sampler: TreeSampler, numbers: Mapping[str, int], ancestors: str = "shared") -> AnnData:
         """The same cells in one object."""
-        parts = list(self.generated(sampler, numbers, ancestors))
-        obs = pd.concat([part.obs for part in parts])
-        obs[CELL_TYPE] = pd.Categorical(obs[CELL_TYPE])
-        counts = sparse.csr_matrix(sparse.vstack([part.counts for part in parts], format="csr"))
-        return self.as_anndata(Cells(counts, obs, np.concatenate([part.latents for part in parts])))
+        return self.as_anndata(joined(list(self.generated(sampler, numbers, ancestors))))
 
     def transmuted(
         self,
@@ -157,6 +159,36 @@ class Trained:
         result = AnnData(X=made.counts, obs=made.obs, var=genes, obsm={LATENT: made.latents})
         result.layers[COUNTS] = result.X
         return result
+
+
+def joined(parts: Sequence[Cells]) -> Cells:
+    """Cells one after the other."""
+    counts = sparse.csr_matrix(sparse.vstack([part.counts for part in parts], format="csr"))
+    latents = np.concatenate([part.latents for part in parts])
+    return Cells(counts, pd.concat([part.obs for part in parts]), latents)
+
+
+def class_type(numbers: Mapping[str, int]) -> pd.CategoricalDtype:
+    """Type of the column of classes, of the classes of which there are to be cells."""
+    return pd.CategoricalDtype(sorted(name for name, count in numbers.items() if count))
+
+
+def generated_table(
+    name: str, number: NDArray[np.int64], counts: sparse.csr_matrix, kind: pd.CategoricalDtype
+) -> pd.DataFrame:
+    """Table of generated cells of a class with their numbers; a cell is its own ancestor unless said otherwise."""
+    columns = {
+        CELL_TYPE: pd.Categorical([name] * len(number), dtype=kind),
+        LIBRARY_SIZE: library_sizes(counts),
+        ANCESTOR: number,
+    }
+    return pd.DataFrame(columns, index=[f"{name}_{i}" for i in number])
+
+
+def empty_table(numbers: Mapping[str, int]) -> pd.DataFrame:
+    """Table of generated cells without a row."""
+    none = np.zeros(0, dtype=np.int64)
+    return generated_table("", none, sparse.csr_matrix((0, 1), dtype=np.int32), class_type(numbers))
 
 
 def of_class(cells: AnnData, name: str, source: str) -> AnnData:

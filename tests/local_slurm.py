@@ -56,7 +56,8 @@ class Cluster:
         for line in self.call("scontrol", "--oneliner", "show", "job").splitlines():
             fields = dict(re.findall(r"(\w[\w/:]*)=(.*?)(?= \w[\w/:]*=|$)", line))
             rule = re.search(r"rule_(\w+?)(?:_wildcards_|$)", fields.get("Comment", ""))
-            found.append({**fields, "rule": rule[1] if rule else ""})
+            fields = {name: value.strip() for name, value in fields.items()}
+            found.append({"TresPerJob": "", **fields, "rule": rule[1] if rule else ""})
         return sorted(found, key=lambda job: int(job.get("JobId", 0)))
 
     def of_rule(self, rule: str) -> list[dict[str, str]]:

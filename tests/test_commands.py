@@ -24,6 +24,7 @@ from simulate import simulate_cells, simulate_new_class
 from branchgen import __version__, files
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import SPLITS
+from branchgen.cli import main
 from branchgen.config import SECTIONS, DeriveSettings
 from branchgen.diffusion.checkpoint import Model
 from branchgen.diffusion.sample import BLOCK
@@ -365,7 +366,11 @@ def test_every_artefact_says_where_it_comes_from(name: str, tiny_run: Path) -> N
         if knob not in {"device", "label_key", "source", "target"}
     }
     expected: dict[str, Any] = {**SECTIONS[command]().to_dict(), **used}
-    assert record["settings"] == {**expected, **({"n_cells": "20"} if command == "generate" else {})}
+    if command == "generate":
+        # The cells do not depend on the number of shards.
+        expected["n_cells"] = "20"
+        del expected["n_shards"]
+    assert record["settings"] == expected
     hashes = {flag: files.file_hash(tiny_run / input_name(command, flag)) for flag in COMMANDS[command].inputs}
     hashes["source"] = hashes[str(tiny_run / SOURCE)] = files.file_hash(tiny_run / SOURCE)
     codec = torch.load(tiny_run / "codec.pt", weights_only=True)["hash"]
@@ -432,6 +437,62 @@ def test_cells_do_not_depend_on_the_batch_size(batch_size: int, tiny_run: Path, 
     expected = anndata.read_h5ad(tiny_run / "generated.h5ad")
     pd.testing.assert_frame_equal(cells.obs, expected.obs)
     assert_first_cells(cells, expected, CLASSES)
+
+
+MANY = {"A0": 3 * BLOCK + 7, "B2": BLOCK, "B3": 20}
+"""Four blocks, and what is in them grows less."""
+
+
+def shards(tiny_run: Path, folder: Path, n_shards: int, **changes: Any) -> list[Path]:
+    """All shards, each in a folder of its own."""
+    for number in range(1, n_shards + 1):
+        wanted = {"n_cells": MANY, "n_steps": 2, "n_shards": n_shards, "shard": number}
+        generate(tiny_run, folder / str(number), **{**wanted, **changes})
+    return [folder / str(number) / "generated.h5ad" for number in range(1, n_shards + 1)]
+
+
+def gather(paths: list[Path], output: Path) -> int:
+    return main(["gather", "--shards", *map(str, paths), "--output-generated", str(output)])
+
+
+@pytest.mark.parametrize("ancestors", ["shared", "independent"])
+@pytest.mark.parametrize("n_shards", [1, 3, 8])
+def test_shards_are_parts_of_the_same_cells(n_shards: int, ancestors: str, tiny_run: Path, tmp_path: Path) -> None:
+    whole = generate(tiny_run, tmp_path / "whole", n_cells=MANY, n_steps=2, ancestors=ancestors)
+    paths = shards(tiny_run, tmp_path, n_shards, ancestors=ancestors)
+    if n_shards == 3:
+        assert all(0 < anndata.read_h5ad(path).n_obs < 0.6 * whole.n_obs for path in paths)
+    # In whatever order they are given.
+    assert gather(paths[::-1], tmp_path / "gathered.h5ad") == 0
+    gathered = anndata.read_h5ad(tmp_path / "gathered.h5ad")
+    pd.testing.assert_frame_equal(gathered.obs, whole.obs)
+    pd.testing.assert_frame_equal(gathered.var, whole.var)
+    assert (gathered.X != whole.X).nnz == 0
+    assert gathered.X.dtype == whole.X.dtype
+    np.testing.assert_array_equal(gathered.obsm["X_latent"], whole.obsm["X_latent"])
+    assert gathered.uns == whole.uns
+
+
+def test_shards_that_are_not_all_parts_of_the_same_cells(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first, second = shards(tiny_run, tmp_path, 2)
+    other = shards(tiny_run, tmp_path / "other", 2, n_steps=3)[1]
+    copy = tmp_path / "copy.h5ad"
+    copy.write_bytes(first.read_bytes())
+    for paths, message in (
+        ([first], "--shards has the numbers 1 of 2; it must have each once"),
+        ([first, copy, second], "--shards has the numbers 1, 1, 2 of 2"),
+        ([first, other], "are shards of different cells"),
+        ([first, tiny_run / "generated.h5ad"], "generated.h5ad is no shard; it must be written by"),
+        ([tiny_run / "model.pt"], "model.pt is not an h5ad file"),
+    ):
+        assert gather(paths, tmp_path / "gathered.h5ad") == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "gathered.h5ad").exists()
+    for shard in ("0", "3", "first"):
+        assert run_command("generate", tiny_run, tmp_path / "none", n_shards=2, shard=shard) == 2
+        assert f"shard is {shard if shard.isdecimal() else repr(shard)}; it must be" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("solver", SOLVERS)

@@ -34,12 +34,17 @@ blocks = [sparse.csr_matrix(rng.poisson(2, (100, 40)).astype(np.int32)) for _ in
 obs = pd.DataFrame({"cell_type": pd.Categorical(["a", "b"] * 300)}, index=[f"cell {i}" for i in range(600)])
 
 genes = [f"gene {i}" for i in range(40)]
+latents = rng.normal(size=(600, 5)).astype(np.float32)
 
 def write():
-    with files.written_together(folder / "cells.h5ad") as (path,), GrowingH5ad(path, genes) as output:
-        for block in blocks:
-            output.append(block)
-        output.finish(obs, {"X_latent": rng.normal(size=(600, 5))}, {"note": "x"})
+    with (
+        files.written_together(folder / "cells.h5ad") as (path,),
+        GrowingH5ad(path, genes, obs.iloc[:0], {"X_latent": 5}) as output,
+    ):
+        for number, block in enumerate(blocks):
+            rows = slice(100 * number, 100 * number + 100)
+            output.append(block, obs.iloc[rows], {"X_latent": latents[rows]})
+        output.finish({"note": "x"})
 
 write()
 whole = (folder / "cells.h5ad").stat().st_size
@@ -77,10 +82,14 @@ def grown(path: Path, matrix: sparse.csr_matrix, sizes: list[int]) -> pd.DataFra
     latents = np.arange(n_cells * 3, dtype=np.float32).reshape(n_cells, 3)
     ends = np.cumsum(sizes)
     assert ends[-1] == n_cells
-    with files.written_together(path) as (temporary,), GrowingH5ad(temporary, GENES) as output:
+    with (
+        files.written_together(path) as (temporary,),
+        GrowingH5ad(temporary, GENES, obs.iloc[:0], {"X_latent": 3}) as output,
+    ):
         for size, end in zip(sizes, ends, strict=True):
-            output.append(matrix[end - size : end])
-        output.finish(obs, {"X_latent": latents}, {"branchgen": "{}"})
+            rows = slice(end - size, end)
+            output.append(matrix[rows], obs.iloc[rows], {"X_latent": latents[rows]})
+        output.finish({"branchgen": "{}"})
     return obs
 
 
@@ -125,9 +134,9 @@ def test_a_mistake_of_ours_keeps_its_name_and_leaves_no_file(tmp_path: Path) -> 
     with (
         pytest.raises(ZeroDivisionError),
         files.written_together(tmp_path / "cells.h5ad") as (path,),
-        GrowingH5ad(path, GENES) as output,
+        GrowingH5ad(path, GENES, pd.DataFrame(index=pd.Index([], dtype=object)), {}) as output,
     ):
-        output.append(counts())
+        output.append(counts(), pd.DataFrame(index=[f"cell {i}" for i in range(N_CELLS)]), {})
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 

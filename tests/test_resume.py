@@ -189,8 +189,8 @@ def test_a_command_that_is_terminated_leaves_nothing_behind(
     before = signal.getsignal(signal.SIGTERM)
     append = GrowingH5ad.append
 
-    def terminated(self: GrowingH5ad, counts: Any) -> None:
-        append(self, counts)
+    def terminated(self: GrowingH5ad, *cells: Any) -> None:
+        append(self, *cells)
         os.kill(os.getpid(), signal.SIGTERM)
 
     monkeypatch.setattr(GrowingH5ad, "append", terminated)

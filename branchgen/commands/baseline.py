@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from anndata import AnnData
 from numpy.typing import NDArray
@@ -25,7 +25,6 @@ from branchgen.cells.keys import (
     COUNTS,
     LATENT,
     LATENT_SCALE,
-    LIBRARY_SIZE,
     PROVENANCE,
     SPLIT,
     require,
@@ -39,6 +38,7 @@ from branchgen.growing import GrowingH5ad
 from branchgen.progress import Progress
 from branchgen.provenance import provenance
 from branchgen.seeds import numpy_rng
+from branchgen.trained import class_type, empty_table, generated_table
 
 log = logging.getLogger(__name__)
 
@@ -175,22 +175,22 @@ def run(arguments: argparse.Namespace, settings: BaselineSettings) -> None:
     record = provenance(
         "baseline", settings.to_dict(), arguments.seed, method.inputs, method=arguments.method, n_cells=numbers
     )
+    made = blocks(method, numbers, arguments.seed)
+    first = next(made)
+    n_done, n_latent = 0, first[2][1].shape[1]
     with (
         files.written_together(arguments.output_generated) as (path,),
         Progress("baseline", sum(numbers.values())) as progress,
-        GrowingH5ad(path, method.genes) as output,
+        GrowingH5ad(path, method.genes, empty_table(numbers), {LATENT: n_latent}) as output,
     ):
-        tables, latents = [], []
-        n_done = 0
-        for name, first, (counts, of_cells) in blocks(method, numbers, arguments.seed):
-            output.append(counts)
-            tables.append(obs_of(name, first, counts, n_done))
-            latents.append(of_cells)
-            n_done += len(of_cells)
+        for name, begin, (counts, latents) in itertools.chain([first], made):
+            table = generated_table(name, begin + np.arange(len(latents)), counts, class_type(numbers))
+            # No two cells share noise, so that each has an ancestor of its own.
+            output.append(counts, table.assign(**{ANCESTOR: n_done + np.arange(len(latents))}), {LATENT: latents})
+            n_done += len(latents)
             progress.to(n_done)
-        obs = pd.concat(tables).assign(**{CELL_TYPE: lambda obs: pd.Categorical(obs[CELL_TYPE])})
-        output.finish(obs, {LATENT: np.concatenate(latents)}, {PROVENANCE: record})
-    log.info("%s: %d cells of %d classes", arguments.method, len(obs), len(numbers))
+        output.finish({PROVENANCE: record})
+    log.info("%s: %d cells of %d classes", arguments.method, n_done, len(numbers))
 
 
 def blocks(method: Latent | Scvi, numbers: Mapping[str, int], seed: int) -> Iterator[tuple[str, int, Drawn]]:
@@ -200,16 +200,3 @@ def blocks(method: Latent | Scvi, numbers: Mapping[str, int], seed: int) -> Iter
         for first in range(0, total, BLOCK):
             rng = numpy_rng(seed, "baseline", name, first // BLOCK)
             yield name, first, method.draw(code, min(BLOCK, total - first), rng)
-
-
-def obs_of(name: str, first: int, counts: sparse.csr_matrix, n_before: int) -> pd.DataFrame:
-    """Table of the cells of one block; no two cells share noise, so that each has an ancestor of its own."""
-    numbers = np.arange(counts.shape[0])
-    return pd.DataFrame(
-        {
-            CELL_TYPE: name,
-            LIBRARY_SIZE: np.asarray(counts.sum(axis=1)).ravel().astype(np.int64),
-            ANCESTOR: n_before + numbers,
-        },
-        index=[f"{name}_{i}" for i in first + numbers],
-    )

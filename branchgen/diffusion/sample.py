@@ -28,6 +28,18 @@ BLOCK = 512
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shard:
+    """One of several parts of the wanted cells, numbered from one."""
+
+    number: int
+    n_shards: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.number <= self.n_shards:
+            raise BranchgenError(f"shard is {self.number}; it must be one of 1 to {self.n_shards} (n_shards)")
+
+
+@dataclass(frozen=True, kw_only=True)
 class TreeSampler:
     """All that is needed to sample: the tree, its noise, a denoiser per branch, and the choices of solver."""
 
@@ -172,14 +184,14 @@ def _watched(denoise: Denoise, states: dict[float, Tensor]) -> Denoise:
 
 
 def sample_blocks(
-    sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: str = "shared"
+    sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: str = "shared", shard: Shard | None = None
 ) -> Iterator[tuple[str, int, Tensor, int]]:
-    """Blocks of latents of the wanted numbers of cells per class.
+    """Blocks of latents of the wanted numbers of cells per class, or of a shard of them.
 
     Yields class, number of the block, latents (BLOCK, d), and how many of its cells, from the first, are wanted.
     With ``ancestors="independent"`` every class goes down from the root by itself, on noise of its own.
     """
-    for block in range(_n_blocks(n_cells)):
+    for block in blocks_of(n_cells, shard):
         left = {name: count - block * BLOCK for name, count in n_cells.items() if count > block * BLOCK}
         for classes, scope in _descents(left, ancestors):
             for passage in descend(sampler, block, classes, scope):
@@ -192,7 +204,7 @@ def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: s
     """Times that a block of cells goes through the network, and how often it would without a tree."""
     tree, per_step = sampler.hierarchy, EVALUATIONS[sampler.solver]
     ours = alone = 0
-    for block in range(_n_blocks(n_cells)):
+    for block in blocks_of(n_cells):
         wanted = {name for name, count in n_cells.items() if count > block * BLOCK}
         for classes, _ in _descents(wanted, ancestors):
             branches = [branch for branch in tree.branches if not classes.isdisjoint(branch.classes)]
@@ -209,8 +221,26 @@ def _descents(wanted: Collection[str], ancestors: str) -> list[tuple[frozenset[s
     return [(frozenset([name]), f"sample {name}") for name in wanted]
 
 
-def _n_blocks(n_cells: Mapping[str, int]) -> int:
-    return max((-(-count // BLOCK) for count in n_cells.values()), default=0)
+def blocks_of(n_cells: Mapping[str, int], shard: Shard | None = None) -> range:
+    """Numbers of the blocks of the wanted cells, or of those that are a shard's.
+
+    Shards are of about equally many cells each; one after the other, they have every block once.
+    """
+    n_blocks = max((-(-count // BLOCK) for count in n_cells.values()), default=0)
+    if shard is None:
+        return range(n_blocks)
+    ends = np.cumsum([cells_of_block(n_cells, block) for block in range(n_blocks)])
+    total = int(ends[-1]) if n_blocks else 0
+    # A block belongs to the shard in whose part of all cells its middle lies.
+    middles = np.concatenate([[0], ends[:-1]]) + ends if n_blocks else ends
+    edges = [2 * total * number / shard.n_shards for number in (shard.number - 1, shard.number)]
+    first, last = (int(position) for position in np.searchsorted(middles, edges))
+    return range(first, last)
+
+
+def cells_of_block(n_cells: Mapping[str, int], block: int) -> int:
+    """Wanted cells of all classes in a block."""
+    return sum(min(max(count - block * BLOCK, 0), BLOCK) for count in n_cells.values())
 
 
 def allocate(request: Mapping[str, int], hierarchy: Hierarchy, class_counts: Mapping[str, int]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from local_slurm import Cluster, until
 from run_workflow import ROOT, environment, snakemake, write_config
 
 ON_GPU = {"encode", "train", "generate", "analyse", "transmute"}
-CHECKPOINTS = "results/tiny/model.pt.checkpoints"
+CHECKPOINTS = "results/tiny/checkpoints"
 LOG = "logs/tiny/train.log"
 
 
@@ -64,33 +64,24 @@ def test_the_whole_workflow_asks_for_a_gpu_where_one_is_used_and_nowhere_else(cl
     assert {job["JobState"] for job in jobs} == {"COMPLETED"}
     assert {job["rule"] for job in jobs} > ON_GPU
     for job in jobs:
-        gpus = {"TresPerJob": job.get("TresPerJob"), "Partition": job["Partition"]}
-        wanted = {"TresPerJob": "gres:gpu:1", "Partition": "gpu"}
-        assert gpus == (wanted if job["rule"] in ON_GPU else {"TresPerJob": None, "Partition": "cpu"}), job["rule"]
+        found = job["TresPerJob"], job["Partition"]
+        assert found == (("gres:gpu:1", "gpu") if job["rule"] in ON_GPU else ("", "cpu")), job["rule"]
     # On the CPU: every file is as without SLURM.
     assert "Nothing to be done" in snakemake("--directory", folder, "--configfile", folder / "config.yaml").stdout
 
 
-def test_without_a_gpu_none_is_asked_for(cluster: Cluster, folder: Path) -> None:
-    target = "results/tiny/codec.pt"
-    before = len(cluster.jobs())
-    run = submit(
-        folder, write_config(folder, device="cpu"), "--set-resources", "encode:slurm_partition=cpu", "--", target
-    )
-    assert run.returncode == 0, run.stdout
-    assert all("TresPerJob" not in job for job in cluster.jobs()[before:])
-
-
 def test_a_job_over_its_memory_is_killed_and_comes_back_with_more(cluster: Cluster, folder: Path) -> None:
     before = len(cluster.jobs())
-    little_then_enough = "prepare:mem_mb=200 if attempt == 1 else 2000"
-    run = submit(folder, write_config(folder), "--set-resources", little_then_enough, "--", "results/tiny/cells.h5ad")
+    changes = ["prepare:mem_mb=200 if attempt == 1 else 2000", "encode:slurm_partition=cpu"]
+    run = submit(folder, write_config(folder), "--set-resources", *changes, "--", "results/tiny/codec.pt")
     assert run.returncode == 0, run.stdout
-    first, second = cluster.jobs()[before:]
-    assert (first["rule"], second["rule"]) == ("prepare", "prepare")
+    first, second, third = cluster.jobs()[before:]
+    assert [job["rule"] for job in (first, second, third)] == ["prepare", "prepare", "encode"]
     assert first["JobState"] in {"FAILED", "OUT_OF_MEMORY", "CANCELLED"}
     assert second["JobState"] == "COMPLETED"
     assert memory_mb(second) > memory_mb(first)
+    # The configuration says `device: cpu`.
+    assert third["TresPerJob"] == ""
     assert any("exceeded memory limit" in path.read_text() for path in folder.glob(".snakemake/slurm_logs/**/*.log"))
 
 
@@ -110,7 +101,8 @@ def test_cancelled_timed_out_and_interrupted(cluster: Cluster, folder: Path) -> 
         found = re.search(r"resuming from step (\d+)", log.read_text() if log.exists() else "")
         return int(found[1]) if found else 0
 
-    with in_background(on_slurm(folder, config, "--", "results/tiny/model.pt")) as process:
+    line = on_slurm(folder, config, "--", "results/tiny/model.pt")
+    with in_background(line, folder / "snakemake.log") as process:
         until(lambda: (folder / CHECKPOINTS / "checkpoint.pt").exists(), 120, "no checkpoint was written")
         cluster.call("scancel", attempts()[0]["JobId"])
         until(lambda: resumed() > 0, 120, "training was not resumed after scancel")
@@ -140,13 +132,13 @@ def memory_mb(job: dict[str, str]) -> float:
 
 
 @contextmanager
-def in_background(line: list[str | Path]) -> Iterator[subprocess.Popen[bytes]]:
-    """A process that does not outlive the test."""
-    process = subprocess.Popen(
-        line, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment(), start_new_session=True
-    )
+def in_background(line: list[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that does not outlive the test; what it says is shown where the test fails."""
+    with log.open("wb") as out:
+        process = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, env=environment())
     try:
         yield process
     finally:
         process.kill()
         process.wait()
+        sys.stdout.write(log.read_text())

@@ -41,12 +41,13 @@ TIMED = [
 
 # What follows the name of a dataset where one run of the benchmark on it is meant, with files in a folder of its own.
 OF_BENCHMARK = r"(?:/benchmark/seed_(\d+))?"
+OF_DATASETS = "|".join(map(re.escape, config["datasets"]))
 
 
 wildcard_constraints:
     extension="[^/]+",
     cost="[0-9.e-]+",
-    dataset=f"(?:{'|'.join(map(re.escape, config['datasets']))}){OF_BENCHMARK}",
+    dataset=f"(?:{OF_DATASETS}){OF_BENCHMARK}",
 
 
 def run_of(wildcards):

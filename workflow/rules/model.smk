@@ -61,3 +61,45 @@ rule generate:
     shell:
         "branchgen generate --model {input.model:q} --codec {input.codec:q} --output-generated {output.generated:q}"
         " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
+
+
+if config["generate"]["n_shards"] > 1:
+
+    ruleorder: gather > generate
+
+    use rule generate as generate_shard with:
+        output:
+            generated=temp("<results>/{dataset}/shards/{shard}.h5ad"),
+        log:
+            "<logs>/{dataset}/shards/{shard}.log",
+        benchmark:
+            "<benchmarks>/{dataset}/shards/{shard}.tsv"
+        wildcard_constraints:
+            dataset=OF_DATASETS,
+            shard="[0-9]+",
+        params:
+            settings=lambda wildcards: f"{flags('generate')} --shard {wildcards.shard}",
+
+    rule gather:
+        """Puts the shards of generated cells in one file."""
+        input:
+            shards=collect(
+                "<results>/{{dataset}}/shards/{shard}.h5ad", shard=range(1, config["generate"]["n_shards"] + 1)
+            ),
+        output:
+            generated="<results>/{dataset}/generated.h5ad",
+        log:
+            "<logs>/{dataset}/gather.log",
+        benchmark:
+            "<benchmarks>/{dataset}/gather.tsv"
+        wildcard_constraints:
+            dataset=OF_DATASETS,
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=memory_mb(2000),
+            runtime=lambda wildcards, attempt: 120 * attempt,
+        params:
+            code=fingerprint("gather"),
+        shell:
+            "branchgen gather --shards {input.shards:q} --output-generated {output.generated:q} > {log:q} 2>&1"
