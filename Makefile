@@ -1,5 +1,6 @@
 # make run             the workflow on the embedded cells, with its report
 # make test            the whole test suite
+# make test-slurm      the workflow on a SLURM that is started for it; needs root, slurmctld, slurmd, slurm-client, munge
 # make test-cellrank   whether CellRank 2, in an environment of its own, reads the fates of real cells
 # All set up what they need in .venv; PYTHON names the interpreter to start from (3.11 or newer).
 
@@ -15,7 +16,7 @@ INSIDE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 # Python compiles what it imports when it first does; pip would compile everything.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 
-.PHONY: run test test-cellrank
+.PHONY: run test test-slurm test-cellrank
 
 run: $(VENV)/installed
 	$(INSIDE) snakemake --workflow-profile workflow/profiles/default -c$(CORES)
@@ -25,6 +26,9 @@ run: $(VENV)/installed
 
 test: $(VENV)/installed-for-tests
 	$(INSIDE) pytest
+
+test-slurm: $(VENV)/installed-for-slurm
+	$(INSIDE) BRANCHGEN_SLURM=1 pytest tests/slurm
 
 test-cellrank: $(VENV)/installed-for-tests $(CELLRANK)/installed
 	$(INSIDE) BRANCHGEN_CELLRANK=$(CURDIR)/$(CELLRANK)/bin/python pytest tests/cellrank
@@ -37,6 +41,10 @@ $(VENV)/installed: pyproject.toml constraints.txt
 
 $(VENV)/installed-for-tests: $(VENV)/installed
 	$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[test]'
+	@touch $@
+
+$(VENV)/installed-for-slurm: $(VENV)/installed-for-tests
+	$(VENV)/bin/python $(INSTALL) -c constraints.txt -e '.[test,slurm]'
 	@touch $@
 
 $(CELLRANK)/installed:

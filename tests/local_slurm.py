@@ -12,6 +12,7 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
@@ -29,6 +30,8 @@ def missing() -> str | None:
     absent = [name for name in PROGRAMS if shutil.which(name) is None]
     if absent:
         return f"needs SLURM and munge ({', '.join(absent)} not found)"
+    if find_spec("snakemake_executor_plugin_slurm") is None:
+        return "needs the extra slurm"
     if os.geteuid() != 0:
         return "needs root, to start SLURM"
     if SYSTEM.exists() or FOUND_BY_JOBS.exists() or "SLURM_CONF" in os.environ:

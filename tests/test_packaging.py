@@ -57,7 +57,7 @@ def test_every_dependency_has_a_lower_and_an_upper_bound() -> None:
 
 
 def test_constraints_are_versions_within_the_bounds_of_what_is_installed_by_make() -> None:
-    bounds = {**DEPENDENCIES, **EXTRAS["test"]}
+    bounds = {**DEPENDENCIES, **EXTRAS["test"], **EXTRAS["slurm"]}
     here = [constraint for constraint in CONSTRAINTS if constraint.marker is None or constraint.marker.evaluate()]
     assert sorted(canonicalize_name(constraint.name) for constraint in here) == sorted(bounds)
     for constraint in CONSTRAINTS:
@@ -67,7 +67,7 @@ def test_constraints_are_versions_within_the_bounds_of_what_is_installed_by_make
 
 
 def test_extras() -> None:
-    assert set(EXTRAS) == {"test", "scvi"}
+    assert set(EXTRAS) == {"test", "scvi", "slurm"}
 
 
 def test_version_is_that_of_the_package() -> None:
