@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from branchgen import __version__
 from branchgen.errors import BranchgenError, Terminated
-from branchgen.interface import COMMAND_SETTINGS, COMMANDS
+from branchgen.interface.commands import COMMAND_SETTINGS, COMMANDS
 from branchgen.section import Section
 from branchgen.signals import handled, terminate
 

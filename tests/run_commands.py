@@ -9,7 +9,7 @@ import torch
 from anndata import AnnData
 
 from branchgen.cli import main
-from branchgen.interface import COMMANDS
+from branchgen.interface.commands import COMMANDS
 
 FILES = {
     "cells": "cells.h5ad",

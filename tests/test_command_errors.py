@@ -26,7 +26,7 @@ from branchgen import files
 from branchgen.cells.keys import PROVENANCE
 from branchgen.cli import main
 from branchgen.config import SECTIONS
-from branchgen.interface import COMMANDS
+from branchgen.interface.commands import COMMANDS
 
 Spoil = Callable[[Path], None]
 

@@ -33,7 +33,7 @@ from branchgen.diffusion.solvers import SOLVERS
 from branchgen.diffusion.validation import N_BINS
 from branchgen.hierarchy.newick import parse_newick
 from branchgen.hierarchy.tree import Hierarchy
-from branchgen.interface import COMMANDS
+from branchgen.interface.commands import COMMANDS
 from branchgen.provenance import FORMAT_VERSION, state_hash
 
 CLASSES = ["A0", "A1", "B2", "B3"]

@@ -13,7 +13,7 @@ from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
 
 from branchgen.cli import build_parser, settings_of
 from branchgen.config import SECTIONS
-from branchgen.interface import COMMANDS
+from branchgen.interface.commands import COMMANDS
 
 WITHOUT = [
     "prepare",

@@ -1,40 +1,12 @@
-"""What every command reads and writes, and its settings: the command line is made from these tables."""
+"""The steps of the workflow, and their settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
-from branchgen.benchmark_config import (
-    BenchmarkEvaluateSettings,
-    BenchmarkExtendSettings,
-    BenchmarkSharingSettings,
-    BenchmarkStepsSettings,
-    BenchmarkTransmuteSettings,
-    BenchmarkTreesSettings,
-)
 from branchgen.config import SECTIONS, PlotSettings
+from branchgen.interface.command import Command
 from branchgen.section import Section
 
-
-@dataclass(frozen=True, kw_only=True)
-class Command:
-    """Files and options of one command; every option takes one text unless it is named in `lists`.
-
-    Switches take nothing.
-    """
-
-    summary: str
-    inputs: dict[str, str]
-    outputs: dict[str, str]
-    options: dict[str, str] = field(default_factory=dict)
-    lists: tuple[str, ...] = ()
-    required: tuple[str, ...] = ()
-    switches: dict[str, str] = field(default_factory=dict)
-    seed: bool = True
-    device: bool = False
-
-
-COMMANDS = {
+STEPS = {
     "fetch": Command(
         summary="Download an h5ad and check its SHA-256.",
         inputs={},
@@ -252,78 +224,13 @@ COMMANDS = {
         required=("runs",),
         seed=False,
     ),
-    "benchmark-evaluate": Command(
-        summary="Time an evaluation of simulated cells with default settings, and measure its memory.",
-        inputs={},
-        outputs={"table": "seconds and megabytes (parquet)"},
-    ),
-    "benchmark-lineage": Command(
-        summary="Compare fates and branch points with what is known of a differentiation, beside DPT and PAGA.",
-        inputs={
-            "fates": "real cells with their fates (h5ad); columns fate_CLASS of obs are the known ones",
-            "hierarchy": "the hierarchy (json)",
-        },
-        outputs={"table": "a row for every question and method (parquet)"},
-        options={"root": "class where development begins", "time-key": "column of obs with the known pseudotime"},
-        required=("root",),
-        seed=False,
-    ),
-    "benchmark-trees": Command(
-        summary="Derive simulated trees, and compare derived hierarchies with known trees.",
-        inputs={},
-        outputs={"table": "a row for every tree (parquet)"},
-        options={
-            "known": "HIERARCHY=NEWICK, a derived hierarchy (json) and the tree that is known of some of its classes"
-        },
-        lists=("known",),
-    ),
-    "benchmark-sharing": Command(
-        summary="Measure what sharing branches saves and costs, by the way cells are handed over.",
-        inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
-        outputs={"table": "a row for every way and repeat (parquet)"},
-        options={"flat-model": "a model without a tree, whose cells are shown beside (pt)"},
-        device=True,
-    ),
-    "benchmark-extend": Command(
-        summary="Leave classes out, add them again, and compare with fine-tuning and with training from the start.",
-        inputs={"cells": "prepared cells (h5ad)"},
-        outputs={"table": "a row for every class, way and group of cells (parquet)"},
-        options={"classes": "classes that are left out, each by itself"},
-        lists=("classes",),
-        required=("classes",),
-        device=True,
-    ),
-    "benchmark-transmute": Command(
-        summary="Judge class and state of transmuted cells, beside simpler ways.",
-        inputs={"model": "the model (pt)", "codec": "the codec (pt)", "cells": "prepared cells (h5ad)"},
-        outputs={"table": "a row for every pair of classes and way (parquet)"},
-        options={
-            "state-key": "column of obs with the state, one of two",
-            "flat-model": "a model without a tree, for label-guided diffusion (pt)",
-        },
-        required=("state-key",),
-        device=True,
-    ),
-    "benchmark-steps": Command(
-        summary="Time training and sampling steps by the number of branches.",
-        inputs={},
-        outputs={"table": "seconds per step (parquet)"},
-        seed=False,
-        device=True,
-    ),
 }
-"""Every command with its files and options."""
+"""Every step by its name."""
 
-COMMAND_SETTINGS: dict[str, type[Section]] = {
+SETTINGS: dict[str, type[Section]] = {
     **SECTIONS,
     "plot-branch-points": PlotSettings,
     "plot-transmutation": PlotSettings,
     "plot-sharing": PlotSettings,
-    "benchmark-steps": BenchmarkStepsSettings,
-    "benchmark-evaluate": BenchmarkEvaluateSettings,
-    "benchmark-transmute": BenchmarkTransmuteSettings,
-    "benchmark-sharing": BenchmarkSharingSettings,
-    "benchmark-extend": BenchmarkExtendSettings,
-    "benchmark-trees": BenchmarkTreesSettings,
 }
-"""Settings class of every command that has settings."""
+"""Settings of every step that has settings."""
