@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import torch
 
 from branchgen.errors import BranchgenError
 
 
 def choose_device(name: str) -> torch.device:
-    """Device by name: auto takes a GPU where there is one; BranchgenError where the named one is absent."""
+    """Device by name: auto takes a GPU where there is one; BranchgenError where the named one is absent or broken."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -22,11 +25,46 @@ def choose_device(name: str) -> torch.device:
             f"device {name!r} is not there: torch {torch.__version__} sees {torch.cuda.device_count()} GPUs; "
             "use --device cpu, or install a CUDA build of torch on a GPU machine"
         )
+    if device.type == "cuda":
+        _require_working(device)
     return device
 
 
 def describe(device: torch.device) -> str:
-    """Device for the log."""
+    """Device for the log: what it is, or why it is none better."""
     if device.type == "cpu":
-        return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    return f"{torch.cuda.get_device_name(device)}, torch {torch.__version__}"
+        return f"CPU, {torch.get_num_threads()} threads, torch {torch.__version__} ({_why_no_gpu()})"
+    about = torch.cuda.get_device_properties(device)
+    driver = f", driver {found}" if (found := _driver()) else ""
+    return (
+        f"{about.name}, {about.total_memory / 2**30:.0f} GiB{driver}, torch {torch.__version__}, CUDA "
+        f"{torch.version.cuda}"
+    )
+
+
+def _why_no_gpu() -> str:
+    if torch.version.cuda is None:
+        return "a build without CUDA"
+    return "a GPU is there, and not asked for" if torch.cuda.is_available() else "it sees no GPU"
+
+
+def _driver() -> str:
+    """Version of NVIDIA's driver, where the system tells it."""
+    path = Path("/proc/driver/nvidia/version")
+    found = re.search(r"\b\d+\.\d+(\.\d+)?\b", path.read_text()) if path.exists() else None
+    return found[0] if found else ""
+
+
+def _require_working(device: torch.device) -> None:
+    """Raise BranchgenError where a GPU is there but torch cannot compute on it: an old driver, or too new a GPU."""
+    try:
+        ones = torch.ones(8, 8, device=device)
+        product = float((ones @ ones).sum())
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise BranchgenError(
+            f"device {str(device)!r} does not work with torch {torch.__version__}: {reason}; install a build of torch "
+            "for this GPU and driver, or use --device cpu"
+        ) from error
+    if product != 512:
+        raise BranchgenError(f"device {str(device)!r} miscalculates (8 × 8 ones: {product:g}); do not use it")
