@@ -35,21 +35,20 @@ N_PROFILE = 512
 
 @dataclass(frozen=True, kw_only=True)
 class NewCells(ByClass):
-    """Cells of one new class: counts (n_cells, n_genes) to train on, and others to stop by."""
+    """Cells of one new class, some to train on and others to stop by."""
 
     name: str
 
     @classmethod
     def of(cls, cells: AnnData, name: str, source: str) -> NewCells:
         """The cells of one class that the model may see; BranchgenError where a split of it is empty."""
-        of_class = cells[cells.obs[CELL_TYPE] == name]
-        parts = {}
+        rows = {}
         for split in ("train", "ref"):
-            part = of_class[of_class.obs[SPLIT] == split]
-            if not part.n_obs:
+            inside = (cells.obs[CELL_TYPE] == name) & (cells.obs[SPLIT] == split)
+            rows[f"{split}_rows"] = np.flatnonzero(inside)
+            if not inside.any():
                 raise BranchgenError(f"class {name!r} of {source} has no cells in the {split} split; split by class")
-            parts[split] = sparse.csr_matrix(part.layers[COUNTS])
-        return cls(name=name, **parts)
+        return cls(name=name, counts=sparse.csr_matrix(cells.layers[COUNTS]), **rows)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,16 +10,20 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from branchgen.errors import BranchgenError
+from branchgen.hdf5 import PatientStream
 from branchgen.provenance import check_format
 
 if TYPE_CHECKING:
     import pandas as pd
     from anndata import AnnData
+
+SLOTS = ("obs", "var", "uns", "obsm", "varm", "obsp", "varp")
+"""Parts of an h5ad besides its matrices."""
 
 
 @contextmanager
@@ -105,7 +109,7 @@ def read_h5ad(path: Path) -> AnnData:
 
     require_h5ad(path)
     try:
-        return anndata.read_h5ad(path)
+        return _with_twins(path) or anndata.read_h5ad(path)
     except BranchgenError:
         raise
     except Exception as error:  # anndata and h5py raise many kinds for a damaged file
@@ -113,17 +117,41 @@ def read_h5ad(path: Path) -> AnnData:
         raise BranchgenError(f"{path} cannot be read as h5ad, it may be truncated: {reason}") from error
 
 
-def write_h5ad(cells: AnnData, path: Path) -> None:
-    """Write an AnnData; call inside `written_together`."""
+def _with_twins(path: Path) -> AnnData | None:
+    """Cells of a file in which layers are X itself, read once for all of them; None where there are none."""
     import anndata
     import h5py
 
-    # HDF5 does not survive a failing write: it prints tracebacks and may crash when the process ends. So the file
-    # is built in memory, where it is compressed and smaller than the cells, and then written in one go.
-    image = io.BytesIO()
-    with h5py.File(image, "w") as store:
-        anndata.io.write_elem(store, "/", cells, dataset_kwargs={"compression": "gzip"})
-    path.write_bytes(image.getbuffer())
+    with h5py.File(path) as store:
+        if "X" not in store or "layers" not in store:
+            return None
+        twins = [name for name in store["layers"] if store["layers"][name] == store["X"]]
+        if not twins:
+            return None
+        slots = {name: anndata.io.read_elem(store[name]) for name in SLOTS if name in store}
+        layers = {name: anndata.io.read_elem(store["layers"][name]) for name in store["layers"] if name not in twins}
+        cells = anndata.AnnData(anndata.io.read_elem(store["X"]), layers=layers, **slots)
+    for name in twins:
+        cells.layers[name] = cells.X
+    return cells
+
+
+def write_h5ad(cells: AnnData, path: Path) -> None:
+    """Write an AnnData; call inside `written_together`. Layers that are X itself are one matrix with it on disk."""
+    import anndata
+    import h5py
+
+    twins = [name for name, layer in cells.layers.items() if layer is cells.X]
+    slots = {name: dict(getattr(cells, name)) for name in ("uns", "obsm", "varm", "obsp", "varp")}
+    layers = {name: layer for name, layer in cells.layers.items() if name not in twins}
+    others = anndata.AnnData(cells.X, obs=cells.obs, var=cells.var, layers=layers, **slots)
+    stream = PatientStream(path)
+    with closing(stream):
+        with h5py.File(stream, "w") as store:
+            anndata.io.write_elem(store, "/", others, dataset_kwargs={"compression": "gzip"})
+            for name in twins:
+                store["layers"][name] = store["X"]
+        stream.raise_error()
 
 
 def read_artefact(path: Path, *commands: str) -> AnnData:

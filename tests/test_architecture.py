@@ -22,7 +22,7 @@ LAYERS = (
     ("cells", "hierarchy"),
     ("diffusion",),
     ("analysis",),
-    ("files", "growing", "device", "progress", "signals"),
+    ("hdf5", "files", "growing", "device", "progress", "signals"),
     ("trained", "extension"),
     ("commands", "api"),
     ("interface",),
@@ -34,6 +34,7 @@ STRANGERS = {("cells", "hierarchy"), ("hierarchy", "cells")}
 # Tools beside the layers, used by the workflow and the tests; no module imports them.
 BESIDE = {"fingerprint": set(), "schema": {"config", "section"}}
 EDGE = (
+    "hdf5",
     "files",
     "growing",
     "device",

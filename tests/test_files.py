@@ -11,6 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import anndata
+import h5py
 import numpy as np
 import pandas as pd
 import pytest
@@ -159,6 +161,26 @@ def test_cells_survive_a_round_trip(with_matrix: bool, tmp_path: Path) -> None:
     assert (found.layers["counts"] != cells.layers["counts"]).nnz == 0
     np.testing.assert_array_equal(found.obsm["X_latent"], cells.obsm["X_latent"])
     assert (found.X is not None) == with_matrix
+
+
+def test_a_layer_that_is_the_matrix_itself_is_written_and_read_once(tmp_path: Path) -> None:
+    cells = random_cells()
+    cells.layers["counts"] = cells.X
+    cells.layers["other"] = cells.X.copy()
+    cells.uns["branchgen"] = provenance("prepare", {}, 0, {})
+    files.write_h5ad(cells, tmp_path / "cells.h5ad")
+    with h5py.File(tmp_path / "cells.h5ad") as store:
+        assert store["layers/counts"] == store["X"]
+        assert store["layers/other"] != store["X"]
+    for found in (files.read_h5ad(tmp_path / "cells.h5ad"), anndata.read_h5ad(tmp_path / "cells.h5ad")):
+        for matrix in (found.X, found.layers["counts"], found.layers["other"]):
+            assert (matrix != cells.X).nnz == 0
+        pd.testing.assert_frame_equal(found.obs, cells.obs)
+        assert found.uns["branchgen"] == cells.uns["branchgen"]
+        np.testing.assert_array_equal(found.obsm["X_latent"], cells.obsm["X_latent"])
+    shared = files.read_h5ad(tmp_path / "cells.h5ad")
+    assert shared.layers["counts"] is shared.X
+    assert shared.layers["other"] is not shared.X
 
 
 def test_artefacts_of_another_command_version_or_program_are_refused(tmp_path: Path) -> None:

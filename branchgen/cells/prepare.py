@@ -260,4 +260,6 @@ def _assemble(
     obs[TOTAL_COUNTS] = totals[rows]
     var = cells.var.iloc[columns].copy()
     var[VARIABLE] = True
-    return AnnData(X=counts, obs=obs, var=var, layers={COUNTS: counts.copy()})
+    prepared = AnnData(X=counts, obs=obs, var=var)
+    prepared.layers[COUNTS] = prepared.X
+    return prepared

@@ -49,19 +49,35 @@ class Representation:
 
 @dataclass(frozen=True, kw_only=True)
 class ByClass:
-    """Counts (n_cells, n_genes) of the training and of the held-out cells of a class."""
+    """Counts (n_cells, n_genes) of the training and of the held-out cells of a class, rows of those of all cells."""
 
-    train: sparse.csr_matrix
-    ref: sparse.csr_matrix
+    counts: sparse.csr_matrix
+    train_rows: NDArray[np.int64]
+    ref_rows: NDArray[np.int64]
+
+    @property
+    def n_train(self) -> int:
+        """Number of training cells."""
+        return len(self.train_rows)
+
+    @property
+    def train(self) -> sparse.csr_matrix:
+        """Counts of the training cells."""
+        return self.counts[self.train_rows]
+
+    @property
+    def ref(self) -> sparse.csr_matrix:
+        """Counts of the held-out cells."""
+        return self.counts[self.ref_rows]
 
 
 def by_class(counts: sparse.csr_matrix, types: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[str, ByClass]:
     """Cells of every class that has training and ref cells; the arguments have a row for every cell."""
     found = {}
     for name in np.unique(types).tolist():
-        train, ref = ((types == name) & (splits == split) for split in ("train", "ref"))
-        if train.any() and ref.any():
-            found[name] = ByClass(train=counts[train], ref=counts[ref])
+        train, ref = (np.flatnonzero((types == name) & (splits == split)) for split in ("train", "ref"))
+        if len(train) and len(ref):
+            found[name] = ByClass(counts=counts, train_rows=train, ref_rows=ref)
     return found
 
 
@@ -75,7 +91,7 @@ def offsets_of_rare_classes(
     found = {
         name: offsets_of(codec, cells, generator_of(name))[0]
         for name, cells in classes.items()
-        if cells.train.shape[0] <= FEW_CELLS
+        if cells.n_train <= FEW_CELLS
     }
     return {name: offsets for name, offsets in found.items() if offsets is not None}
 
@@ -87,7 +103,8 @@ def offsets_of(codec: Codec, cells: ByClass, generator: torch.Generator) -> tupl
     offsets may be noise.
     """
     # Far more than offsets need; all of them are in memory at once.
-    train = cells.train[torch.randperm(cells.train.shape[0], generator=generator)[:_MOST_CELLS].numpy()]
+    chosen = torch.randperm(cells.n_train, generator=generator)[:_MOST_CELLS].numpy()
+    train = cells.counts[cells.train_rows[chosen]]
     mean, scale = (torch.from_numpy(part) for part in codec.encode(train))
     noise = torch.randn(mean.shape, generator=generator)
     expected, dispersion = codec.decode(mean + scale * noise)
@@ -122,8 +139,9 @@ def representation(codec: Codec, cells: ByClass) -> Representation:
 def _profile_losses(cells: ByClass) -> Doubles:
     share, dispersion = (torch.from_numpy(part).float() for part in _profile(cells.train))
     parts: list[Doubles] = []
-    for first in range(0, cells.ref.shape[0], _BLOCK):
-        counts = dense(cells.ref[first : first + _BLOCK], torch.zeros(1))
+    ref = cells.ref
+    for first in range(0, ref.shape[0], _BLOCK):
+        counts = dense(ref[first : first + _BLOCK], torch.zeros(1))
         expected = counts.sum(dim=1, keepdim=True) * share
         loss = negative_log_likelihood(counts, expected, dispersion.expand_as(counts))
         parts.append(loss.double().numpy())

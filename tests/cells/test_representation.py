@@ -29,7 +29,14 @@ FACTOR = np.exp(np.random.default_rng(6).normal(0, 0.7, len(GENES)))
 
 
 def held(order: np.ndarray, factor: np.ndarray, n_cells: int = 400) -> ByClass:
-    return ByClass(train=cells(order, factor, 3)[:n_cells], ref=cells(order, factor, 4))
+    return of(cells(order, factor, 3)[:n_cells], cells(order, factor, 4))
+
+
+def of(train: sparse.csr_matrix, ref: sparse.csr_matrix) -> ByClass:
+    """Cells of a class that has no others beside it."""
+    counts = sparse.csr_matrix(sparse.vstack([train, ref], format="csr"))
+    rows = np.arange(counts.shape[0])
+    return ByClass(counts=counts, train_rows=rows[: train.shape[0]], ref_rows=rows[train.shape[0] :])
 
 
 def generator_of(name: str) -> torch.Generator:
@@ -59,8 +66,7 @@ def test_offsets_mend_means_but_not_programs(codec: Codec) -> None:
 
 def test_classes_get_offsets_where_held_out_cells_gain(codec: Codec) -> None:
     """A class of many cells gets none, nor does one of three; a moved one does, of few cells already."""
-    many = ByClass(train=sparse.vstack([cells(SAME, FACTOR, seed) for seed in (3, 5)], format="csr"),
-                   ref=cells(SAME, FACTOR, 4))  # fmt: skip
+    many = of(sparse.vstack([cells(SAME, FACTOR, seed) for seed in (3, 5)], format="csr"), cells(SAME, FACTOR, 4))
     classes = {"three": held(SAME, NONE, 3), "moved": held(SAME, FACTOR), "few": held(SAME, FACTOR, 30), "many": many}
     found = offsets_of_rare_classes(codec, classes, generator_of)
     assert set(found) == {"moved", "few"}
