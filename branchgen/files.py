@@ -108,11 +108,30 @@ def read_h5ad(path: Path) -> AnnData:
     import anndata
 
     require_h5ad(path)
-    try:
+    with _readable(path):
         return _with_twins(path) or anndata.read_h5ad(path)
+
+
+@contextmanager
+def opened_h5ad(path: Path) -> Iterator[AnnData]:
+    """The same, but its X stays in the file, which must stay open while it is read."""
+    import anndata
+
+    require_h5ad(path)
+    with _readable(path):
+        cells = anndata.read_h5ad(path, backed="r")
+    with _readable(path, OSError), closing(cells.file):
+        yield cells
+
+
+@contextmanager
+def _readable(path: Path, kind: type[Exception] = Exception) -> Iterator[None]:
+    """Say of errors of a kind that the file is damaged."""
+    try:
+        yield
     except BranchgenError:
         raise
-    except Exception as error:  # anndata and h5py raise many kinds for a damaged file
+    except kind as error:  # anndata and h5py raise many kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise BranchgenError(f"{path} cannot be read as h5ad, it may be truncated: {reason}") from error
 

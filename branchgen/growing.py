@@ -18,6 +18,8 @@ from scipy import sparse
 from branchgen.hdf5 import PatientStream
 
 COMPRESSED = {"compression": "gzip"}
+NUMBERS_OF_CHUNK = 2**16
+"""Numbers of a chunk of the matrix."""
 ROWS_OF_CHUNK = 4096
 """Cells of a chunk of a table or an array."""
 
@@ -35,7 +37,8 @@ class GrowingH5ad:
         empty = AnnData(
             sparse.csr_matrix((0, len(genes)), dtype="int32"), obs=obs, var=pd.DataFrame(index=pd.Index(genes))
         )
-        anndata.io.write_elem(self._store, "X", empty.X, dataset_kwargs=COMPRESSED)
+        # Left to itself, HDF5 takes the empty matrix for the size of things to come: chunks of a single number.
+        anndata.io.write_elem(self._store, "X", empty.X, dataset_kwargs={**COMPRESSED, "chunks": (NUMBERS_OF_CHUNK,)})
         for name in ("obs", "var"):
             anndata.io.write_elem(self._store, name, getattr(empty, name), dataset_kwargs=COMPRESSED)
         for name in ("obsm", "uns", "layers", "varm", "obsp", "varp"):

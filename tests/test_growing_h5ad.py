@@ -117,7 +117,9 @@ def test_both_names_are_one_matrix_on_disk(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "cells.h5ad") as store:
         assert store["X"] == store["layers/counts"]
         assert store["X/data"].id == store["layers/counts/data"].id
-        assert store["X/data"].compression == "gzip"
+        for name in ("data", "indices", "indptr"):
+            assert store[f"X/{name}"].compression == "gzip"
+            assert store[f"X/{name}"].chunks == (2**16,)
 
 
 def test_cells_can_be_read_from_disk_without_loading_them(tmp_path: Path) -> None:

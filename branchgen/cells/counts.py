@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,61 +14,132 @@ from scipy import sparse
 from branchgen.errors import BranchgenError
 
 BLOCK = 2**22
-"""Numbers looked at or made dense at once."""
+"""Entries of the matrix, zeros included, that are read at once."""
 LARGEST_LOG = 25.0
 """Fractional values up to this look like logarithms: log₂ of 10⁷ normalised counts is 23."""
 
 
-def raw_counts(cells: AnnData, slot: str, source: str) -> sparse.csr_matrix:
-    """Counts of the cells, CSR int32 of shape (n_cells, n_genes), without stored zeros.
+class RawCounts:
+    """The raw counts in one slot of some cells, (n_cells, n_genes), read block by block: in memory or from a file.
 
     `slot` is ``X`` or the name of a layer; its values may be of any numeric type as long as they are integers.
     BranchgenError says what else was found.
     """
-    matrix = _slot(cells, slot, source)
-    where = f"the counts in {_name(slot)} of {source}"
-    if matrix.dtype.kind not in "biuf":
-        raise BranchgenError(f"{where} are of type {matrix.dtype}; they must be numbers")
-    if sparse.issparse(matrix):
-        matrix = _canonical(matrix)
-    check_counts(_blocks(matrix), where)
-    if sparse.issparse(matrix):
-        parts = (matrix.data.astype(np.int32), matrix.indices, matrix.indptr)
-        counts = sparse.csr_matrix(parts, shape=matrix.shape)
-    else:
-        rows = [sparse.csr_matrix(block.astype(np.int32)) for block in _blocks(matrix)]
-        counts = sparse.vstack(rows, format="csr")
-    if counts.nnz and not counts.data.all():
-        counts = counts.copy()
-        counts.eliminate_zeros()
-    if not counts.nnz:
-        raise BranchgenError(f"{where} are all zero; name the slot with the raw counts ({_slots(cells)})")
-    return counts
+
+    def __init__(self, cells: AnnData, slot: str, source: str) -> None:
+        matrix = _slot(cells, slot, source)
+        self._where = f"the counts in {_name(slot)} of {source}"
+        self._slots = _slots(cells)
+        if matrix.dtype.kind not in "biuf":
+            raise BranchgenError(f"{self._where} are of type {matrix.dtype}; they must be numbers")
+        if getattr(matrix, "format", "csr") != "csr":
+            # Its rows are all over the file.
+            matrix = sparse.csr_matrix(matrix.to_memory() if hasattr(matrix, "to_memory") else matrix)
+        self._matrix = matrix
+        self.shape: tuple[int, int] = matrix.shape
+
+    def blocks(self, *, check: bool = False) -> Iterator[tuple[slice, sparse.csr_matrix]]:
+        """Rows and their counts, CSR int32 with every entry stored once and no zeros, some cells at a time.
+
+        With `check`, the values are looked at, too, and after the last block there is a BranchgenError unless all of
+        them are counts.
+        """
+        found = Values()
+        n_rows = max(1, BLOCK // max(1, self.shape[1]))
+        for first in range(0, self.shape[0], n_rows):
+            rows = slice(first, min(first + n_rows, self.shape[0]))
+            block = self._matrix[rows]
+            if hasattr(block, "tocsr"):
+                block = sparse.csr_matrix(block)
+                if not block.has_canonical_format:
+                    block = block.copy()
+                    block.sum_duplicates()
+            if check:
+                found.add(block.data if sparse.issparse(block) else block)
+            with np.errstate(invalid="ignore"):  # what is no number is found out above
+                counts = sparse.csr_matrix(block).astype(np.int32)
+            counts.eliminate_zeros()
+            yield rows, counts
+        if check:
+            found.require_counts(self._where)
+            if not found.high:
+                raise BranchgenError(f"{self._where} are all zero; name the slot with the raw counts ({self._slots})")
+
+    def select(
+        self, rows: NDArray[np.int64], columns: NDArray[np.int64], n_detected: NDArray[np.int64] | None = None
+    ) -> sparse.csr_matrix:
+        """Counts of these cells, ascending, and genes: CSR int32, shape (n_rows, n_columns).
+
+        `n_detected` is what the method of this name gives, where it is known; no count is then read or held twice.
+        """
+        sizes = self.n_detected(rows, columns) if n_detected is None else n_detected
+        ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
+        kind = np.int32 if ends[-1] <= np.iinfo(np.int32).max else np.int64
+        data, indices = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=kind)
+        first = 0
+        for inside, block in self.of(rows):
+            part = block[inside][:, columns]
+            last = first + part.nnz
+            data[first:last], indices[first:last] = part.data, part.indices
+            first = last
+        return sparse.csr_matrix((data, indices, ends.astype(kind)), shape=(len(rows), len(columns)))
+
+    def n_detected(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of these genes that are detected in each of these cells, ascending; shape (n_rows,)."""
+        wanted = np.zeros(self.shape[1], dtype=np.int64)
+        wanted[columns] = 1
+        found = [(block[inside] != 0) @ wanted for inside, block in self.of(rows)]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *found])
+
+    def n_cells_with(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Number of these cells, ascending, in which every gene is detected, shape (n_genes,)."""
+        found = np.zeros(self.shape[1], dtype=np.int64)
+        for inside, block in self.of(rows):
+            found += block[inside].getnnz(axis=0)
+        return found
+
+    def of(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
+        """Blocks that have some of these rows, ascending, and where in the block they are."""
+        for place, block in self.blocks():
+            first, last = np.searchsorted(rows, [place.start, place.stop])
+            if first < last:
+                yield rows[first:last] - place.start, block
 
 
-def check_counts(blocks: Iterable[NDArray[Any]], where: str) -> None:
-    """Raise BranchgenError unless all values are counts: finite integers from 0 to 2³¹ − 1."""
-    low, high, fractional, undefined = 0.0, 0.0, 0, 0
-    for block in blocks:
+@dataclass
+class Values:
+    """What has been seen of some values."""
+
+    low: float = 0.0
+    high: float = 0.0
+    fractional: int = 0
+    undefined: int = 0
+
+    def add(self, block: NDArray[Any]) -> None:
+        """Look at more of them."""
         finite = np.isfinite(block)
-        undefined += block.size - int(finite.sum())
-        low = min(low, float(block.min(initial=0, where=finite)))
-        high = max(high, float(block.max(initial=0, where=finite)))
+        self.undefined += block.size - int(finite.sum())
+        self.low = min(self.low, float(block.min(initial=0, where=finite)))
+        self.high = max(self.high, float(block.max(initial=0, where=finite)))
         if block.dtype.kind == "f":
-            fractional += int((block != np.rint(block))[finite].sum())
-    right = "give the raw integer counts, in X or in a layer"
-    if undefined:
-        raise BranchgenError(f"{where} hold {undefined} NaN or infinite values; {right}")
-    if low < 0 and fractional:
-        found = f"{fractional} fractional values, from {low:.3g} to {high:.3g}"
-        raise BranchgenError(f"{where} look scaled: {found}; {right}")
-    if low < 0:
-        raise BranchgenError(f"{where} are negative down to {low:g}; {right}")
-    if fractional:
-        kind = "look log-normalised" if high <= LARGEST_LOG else "look normalised or corrected"
-        raise BranchgenError(f"{where} {kind}: {fractional} fractional values, up to {high:.4g}; {right}")
-    if high > np.iinfo(np.int32).max:
-        raise BranchgenError(f"{where} reach {high:.4g}, more than any count; {right}")
+            self.fractional += int((block != np.rint(block))[finite].sum())
+
+    def require_counts(self, where: str) -> None:
+        """Raise BranchgenError unless all values are counts: finite integers from 0 to 2³¹ − 1."""
+        low, high, fractional = self.low, self.high, self.fractional
+        right = "give the raw integer counts, in X or in a layer"
+        if self.undefined:
+            raise BranchgenError(f"{where} hold {self.undefined} NaN or infinite values; {right}")
+        if low < 0 and fractional:
+            found = f"{fractional} fractional values, from {low:.3g} to {high:.3g}"
+            raise BranchgenError(f"{where} look scaled: {found}; {right}")
+        if low < 0:
+            raise BranchgenError(f"{where} are negative down to {low:g}; {right}")
+        if fractional:
+            kind = "look log-normalised" if high <= LARGEST_LOG else "look normalised or corrected"
+            raise BranchgenError(f"{where} {kind}: {fractional} fractional values, up to {high:.4g}; {right}")
+        if high > np.iinfo(np.int32).max:
+            raise BranchgenError(f"{where} reach {high:.4g}, more than any count; {right}")
 
 
 def _slot(cells: AnnData, slot: str, source: str) -> Any:
@@ -85,22 +157,5 @@ def _slots(cells: AnnData) -> str:
     return ", ".join([*names, *(f"the layer {name!r}" for name in cells.layers)]) or "no matrix at all"
 
 
-def _blocks(matrix: Any) -> Iterator[NDArray[Any]]:
-    """Values of a matrix, about BLOCK at a time: the stored ones if it is sparse, whole rows if it is dense."""
-    values = matrix.data if sparse.issparse(matrix) else np.asarray(matrix)
-    n_rows = max(1, BLOCK // max(1, values[:1].size))
-    for start in range(0, len(values), n_rows):
-        yield values[start : start + n_rows]
-
-
 def _name(slot: str) -> str:
     return "X" if slot == "X" else f"layer {slot!r}"
-
-
-def _canonical(matrix: Any) -> sparse.csr_matrix:
-    """The same matrix as CSR with every entry stored once; the argument stays as it is."""
-    rows = sparse.csr_matrix(matrix)
-    if not rows.has_canonical_format:
-        rows = rows.copy()
-        rows.sum_duplicates()
-    return rows

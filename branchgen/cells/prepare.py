@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen.cells.counts import raw_counts
+from branchgen.cells.counts import RawCounts
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LIBRARY_SIZE, SPLIT, SPLITS, TOTAL_COUNTS, VARIABLE
 from branchgen.cells.splits import grouped_split, stratified_split
 from branchgen.config import PrepareSettings
@@ -20,6 +20,8 @@ from branchgen.errors import BranchgenError
 
 RESERVED = ("root", "all")
 """Names that classes may not have: the branch above all classes, and tables' rows for all classes together."""
+ENOUGH_CELLS = 50_000
+"""Cells in which the variability of genes is judged, at most."""
 SEEN = ("train", "ref")
 """Splits that the generator sees."""
 
@@ -65,9 +67,12 @@ def prepare(
     check_names(cells, source)
     labels = class_labels(cells, label_key, source)
     groups = None if split_key is None else column(cells, split_key, source).astype(str).to_numpy(dtype=object)
-    matrix = raw_counts(cells, counts, source)
+    matrix = RawCounts(cells, counts, source)
+    n_genes, totals = np.empty((2, cells.n_obs), dtype=np.int64)
+    for place, block in matrix.blocks(check=True):
+        n_genes[place], totals[place] = np.diff(block.indptr), np.asarray(block.sum(axis=1)).ravel()
 
-    rows = np.flatnonzero(np.diff(matrix.indptr) >= settings.min_genes_per_cell)
+    rows = np.flatnonzero(n_genes >= settings.min_genes_per_cell)
     n_few = cells.n_obs - len(rows)
     if not len(rows):
         raise BranchgenError(
@@ -84,13 +89,13 @@ def prepare(
 
     seen = np.isin(splits, [SPLITS.index(name) for name in SEEN])
     if genes is None:
-        detected, columns = modelled_genes(matrix[rows[seen]], settings, source)
+        detected, columns = modelled_genes(matrix, rows[seen], settings, source)
     else:
         detected, columns = cells.n_vars, given_genes(cells, genes, source)
-    totals = np.asarray(matrix.sum(axis=1)).ravel()
-    modelled = matrix[rows][:, columns]
-    kept = np.diff(modelled.indptr) > 0
+    n_detected = matrix.n_detected(rows, columns)
+    kept = n_detected > 0
     check_splits(codes[kept], splits[kept], classes, split_key, source)
+    modelled = matrix.select(rows[kept], columns, n_detected[kept])
 
     removed = Removed(
         cells_with_few_genes=n_few,
@@ -99,7 +104,7 @@ def prepare(
         genes_less_variable=detected - len(columns),
         cells_without_modelled_counts=int((~kept).sum()),
     )
-    return _assemble(cells, modelled[kept], rows[kept], columns, labels, totals, splits[kept]), removed
+    return _assemble(cells, modelled, rows[kept], columns, labels, totals, splits[kept]), removed
 
 
 def check_names(cells: AnnData, source: str) -> None:
@@ -157,12 +162,15 @@ def small_classes(labels: NDArray[np.object_], min_cells: int) -> dict[str, int]
     return {str(name): int(size) for name, size in zip(names, sizes, strict=True) if size < min_cells}
 
 
-def modelled_genes(counts: sparse.csr_matrix, settings: PrepareSettings, source: str) -> tuple[int, NDArray[np.int64]]:
+def modelled_genes(
+    counts: RawCounts, rows: NDArray[np.int64], settings: PrepareSettings, source: str
+) -> tuple[int, NDArray[np.int64]]:
     """Number of genes detected in enough of these cells, and the columns of the most variable of them, ascending.
 
-    Variable is what exceeds a negative binomial of common dispersion by its Pearson residuals (Lause et al. 2021).
+    Variable is what exceeds a negative binomial of common dispersion by its Pearson residuals (Lause et al. 2021), in
+    these cells or, where they are many, in some of them at equal distances.
     """
-    columns = np.flatnonzero(counts.getnnz(axis=0) >= settings.min_cells_per_gene)
+    columns = np.flatnonzero(counts.n_cells_with(rows) >= settings.min_cells_per_gene)
     if len(columns) < 2:
         raise BranchgenError(
             f"{len(columns)} genes of {source} are detected in {settings.min_cells_per_gene} cells of the splits "
@@ -172,8 +180,10 @@ def modelled_genes(counts: sparse.csr_matrix, settings: PrepareSettings, source:
         return len(columns), columns
     from scanpy.experimental.pp import highly_variable_genes
 
+    if len(rows) > ENOUGH_CELLS:
+        rows = rows[np.linspace(0, len(rows) - 1, ENOUGH_CELLS).astype(int)]
     table = highly_variable_genes(
-        AnnData(counts[:, columns]), flavor="pearson_residuals", n_top_genes=settings.n_genes, inplace=False
+        AnnData(counts.select(rows, columns)), flavor="pearson_residuals", n_top_genes=settings.n_genes, inplace=False
     )
     return len(columns), columns[table["highly_variable"].to_numpy(dtype=bool)]
 
@@ -256,7 +266,8 @@ def _assemble(
         obs[key] = obs[key].cat.remove_unused_categories()
     obs[CELL_TYPE] = pd.Categorical(labels[rows])
     obs[SPLIT] = pd.Categorical(np.array(SPLITS, dtype=object)[splits], categories=list(SPLITS))
-    obs[LIBRARY_SIZE] = np.asarray(counts.sum(axis=1), dtype=np.int64).ravel()
+    # In the type of the counts, of which there would be a second copy otherwise.
+    obs[LIBRARY_SIZE] = (counts @ np.ones(counts.shape[1], dtype=counts.dtype)).astype(np.int64)
     obs[TOTAL_COUNTS] = totals[rows]
     var = cells.var.iloc[columns].copy()
     var[VARIABLE] = True

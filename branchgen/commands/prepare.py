@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pandas as pd
@@ -26,19 +28,19 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
     """Read the source, validate, filter, split, select genes, write the prepared cells."""
     source: str = arguments.source
     counts: str = arguments.counts or "X"
-    cells, digest = read_source(source)
     like = None if arguments.like is None else files.read_artefact(Path(arguments.like), "prepare")
-    log.info("%s: %d cells, %d genes, counts in %s", source, cells.n_obs, cells.n_vars, counts)
-    prepared, removed = prepare(
-        cells,
-        label_key=arguments.label_key,
-        counts=counts,
-        split_key=arguments.split_key,
-        settings=settings,
-        source=source,
-        rng=numpy_rng(arguments.seed, "prepare", "split"),
-        genes=None if like is None else list(map(str, like.var_names)),
-    )
+    with opened_source(source) as (cells, digest):
+        log.info("%s: %d cells, %d genes, counts in %s", source, cells.n_obs, cells.n_vars, counts)
+        prepared, removed = prepare(
+            cells,
+            label_key=arguments.label_key,
+            counts=counts,
+            split_key=arguments.split_key,
+            settings=settings,
+            source=source,
+            rng=numpy_rng(arguments.seed, "prepare", "split"),
+            genes=None if like is None else list(map(str, like.var_names)),
+        )
     table = pd.crosstab(prepared.obs[CELL_TYPE], prepared.obs[SPLIT], dropna=False)
     log_result(prepared, removed, table)
     prepared.uns[PROVENANCE] = provenance(
@@ -56,21 +58,25 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
         files.write_h5ad(prepared, path)
 
 
-def read_source(source: str) -> tuple[AnnData, str]:
-    """Cells of a file or of an embedded data set, and the hash of their content."""
+@contextmanager
+def opened_source(source: str) -> Iterator[tuple[AnnData, str]]:
+    """Cells of a file, whose X is read as it is needed, or of an embedded data set, and the hash of their content."""
     if source.startswith("scanpy:"):
         cells = load_embedded(source)
-        return cells, state_hash({"counts": cells.X.data, "genes": cells.X.indices, "cells": cells.X.indptr})
+        yield cells, state_hash({"counts": cells.X.data, "genes": cells.X.indices, "cells": cells.X.indptr})
+        return
     if "://" in source:
         raise BranchgenError(
             f"the source {source} is a URL; download it first: "
             f"branchgen fetch --url {source} --sha256 HASH --output-cells FILE"
         )
     path = Path(source)
-    with warnings.catch_warnings():
-        # `prepare` refuses duplicate names with a sentence of its own.
-        warnings.filterwarnings("ignore", message=r".* names are not unique", category=UserWarning)
-        return files.read_h5ad(path), files.file_hash(path)
+    with ExitStack() as stack:
+        with warnings.catch_warnings():
+            # `prepare` refuses duplicate names with a sentence of its own.
+            warnings.filterwarnings("ignore", message=r".* names are not unique", category=UserWarning)
+            cells = stack.enter_context(files.opened_h5ad(path))
+        yield cells, files.file_hash(path)
 
 
 def log_result(prepared: AnnData, removed: Removed, table: pd.DataFrame) -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import anndata
 import numpy as np
 import pytest
 from anndata import AnnData
 from scipy import sparse
 
 from branchgen.cells import counts as module
-from branchgen.cells.counts import raw_counts
+from branchgen.cells.counts import RawCounts
 from branchgen.errors import BranchgenError
 
 COUNTS = np.random.default_rng(0).poisson(0.7, size=(30, 11))
+
+
+def raw_counts(cells: AnnData, slot: str, source: str) -> sparse.csr_matrix:
+    """All counts, checked."""
+    counts = RawCounts(cells, slot, source)
+    return sparse.vstack([block for _, block in counts.blocks(check=True)], format="csr")
+
 
 FORMS: dict[str, Callable[[np.ndarray], Any]] = {
     "dense integers": lambda x: x.astype(np.int64),
@@ -28,7 +37,7 @@ FORMS: dict[str, Callable[[np.ndarray], Any]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("block", [5, 2**22])
+@pytest.mark.parametrize("block", [5, 25, 2**22])
 def test_every_form_gives_the_same_sparse_integers(form: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BLOCK", block)
     matrix = FORMS[form](COUNTS)
@@ -89,3 +98,32 @@ def test_an_absent_slot_is_refused_with_the_slots_that_exist() -> None:
     without = AnnData(X=None, shape=COUNTS.shape, layers={"spliced": COUNTS})
     with pytest.raises(BranchgenError, match="no X to take the counts from; it has the layer 'spliced'"):
         raw_counts(without, "X", "cells.h5ad")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("block", [5, 40, 2**22])
+def test_some_cells_and_genes(form: str, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", block)
+    counts = RawCounts(AnnData(X=FORMS[form](COUNTS)), "X", "cells.h5ad")
+    rows, columns = np.array([0, 3, 4, 5, 29]), np.array([7, 2])
+    found = counts.select(rows, columns)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found.toarray(), COUNTS[rows][:, columns])
+    np.testing.assert_array_equal(counts.n_cells_with(rows), (COUNTS[rows] > 0).sum(axis=0))
+    n_detected = counts.n_detected(rows, columns)
+    np.testing.assert_array_equal(n_detected, (COUNTS[rows][:, columns] > 0).sum(axis=1))
+    assert (counts.select(rows, columns, n_detected) != found).nnz == 0
+    assert counts.select(rows[:0], columns).shape == (0, 2)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_counts_are_read_from_a_file_block_by_block(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BLOCK", 40)
+    AnnData(X=FORMS[form](COUNTS)).write_h5ad(tmp_path / "cells.h5ad")
+    cells = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
+    counts = RawCounts(cells, "X", "cells.h5ad")
+    sizes = [block.shape[0] for _, block in counts.blocks(check=True)]
+    assert sizes == [3] * 10
+    every = np.arange(COUNTS.shape[0]), np.arange(COUNTS.shape[1])
+    np.testing.assert_array_equal(counts.select(*every).toarray(), COUNTS)
+    cells.file.close()
