@@ -34,7 +34,9 @@ class EncodeSettings(Section):
     weight_decay: float = knob(0.1, "Decoupled weight decay of the autoencoder.", low=0)
     learning_rate: float = knob(1e-3, "Peak learning rate of the autoencoder.", low=0)
     batch_size: int = knob(128, "Cells per training step of the autoencoder.", low=1)
-    max_epochs: int = knob(200, "Upper bound on passes over the training cells.", low=1)
+    max_epochs: int = knob(
+        200, "Upper bound on passes over the training cells; of more than 100,000 cells, over as many of them.", low=1
+    )
     patience: int = knob(10, "Passes without a better likelihood on the ref split before training stops.", low=1)
 
 

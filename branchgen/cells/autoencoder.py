@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
@@ -20,6 +21,10 @@ from branchgen.seeds import numpy_rng, torch_generator
 
 SMALLEST_DISPERSION = 1e-2
 LARGEST_DISPERSION = 1e4
+PASS = 100_000
+"""Training cells after which the held-out cells are looked at, at most: of an atlas, a part of the cells."""
+MAX_HELD_OUT = 20_000
+"""Held-out cells that are looked at, at most."""
 _VALIDATION_BLOCK = 512
 _AVERAGE_DECAY = 0.99
 
@@ -42,6 +47,14 @@ def negative_log_likelihood(counts: Tensor, expected: Tensor, dispersion: Tensor
         + counts * (torch.log(expected) - log_total)
     )
     return -likelihood.sum(dim=1)
+
+
+def cells_of_epoch(n_cells: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Rows of the training cells of an epoch, counted from one: all of them in a new order, or the next part of it."""
+    n_parts = -(-n_cells // PASS)
+    whole, part = divmod(epoch - 1, n_parts)
+    order = numpy_rng(seed, "encode", "order", whole + 1).permutation(n_cells)
+    return np.array_split(order, n_parts)[part]
 
 
 def _layers(n_in: int, n_hidden: int) -> nn.Sequential:
@@ -84,7 +97,7 @@ class NegativeBinomialAutoencoder(nn.Module):
         """Fit on `train`; the weights kept are averaged ones, of the best evidence bound on `ref`.
 
         The average over the last hundred steps generalises better than the weights themselves at any one step.
-        `report` gets epoch, training loss and held-out loss (nats per cell) after every pass.
+        `report` gets epoch, training loss and held-out loss (nats per cell) after every epoch; see `cells_of_epoch`.
         """
         model = cls(train.shape[1], settings.n_latent, settings.n_hidden)
         model._initialise(train, torch_generator(seed, "encode", "weights"))
@@ -98,6 +111,8 @@ class NegativeBinomialAutoencoder(nn.Module):
             lr=settings.learning_rate,
             fused=True,
         )
+        if ref.shape[0] > MAX_HELD_OUT:
+            ref = ref[np.linspace(0, ref.shape[0] - 1, MAX_HELD_OUT).astype(int)]
         best, best_loss, best_epoch = average._snapshot(), math.inf, 0
         for epoch in range(1, settings.max_epochs + 1):
             train_loss = model._epoch(average, train, optimizer, settings, seed, epoch)
@@ -167,8 +182,8 @@ class NegativeBinomialAutoencoder(nn.Module):
         seed: int,
         epoch: int,
     ) -> float:
-        n_cells = counts.shape[0]
-        order = numpy_rng(seed, "encode", "order", epoch).permutation(n_cells)
+        order = cells_of_epoch(counts.shape[0], seed, epoch)
+        n_cells = len(order)
         generator = torch_generator(seed, "encode", "noise", epoch)
         total = 0.0
         for first in range(0, n_cells, settings.batch_size):

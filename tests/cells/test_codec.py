@@ -5,7 +5,8 @@ import pytest
 import torch
 from low_rank import GENES, REF, TRAIN, counts_of, expected_counts
 
-from branchgen.cells.autoencoder import NegativeBinomialAutoencoder, negative_log_likelihood
+from branchgen.cells import autoencoder
+from branchgen.cells.autoencoder import NegativeBinomialAutoencoder, cells_of_epoch, negative_log_likelihood
 from branchgen.cells.codec import Body, Codec, standardised
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.config import EncodeSettings
@@ -83,6 +84,17 @@ def test_state_round_trip_and_hash(codec: Codec) -> None:
     changed = {**state, "spread": state["spread"] * 1.001}
     with pytest.raises(BranchgenError, match="does not fit its hash"):
         Codec.from_state(changed)
+
+
+def test_epochs_of_many_cells_are_parts_of_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = [cells_of_epoch(250, 3, epoch) for epoch in (1, 2)]
+    monkeypatch.setattr(autoencoder, "PASS", 100)
+    parts = [cells_of_epoch(250, 3, epoch) for epoch in range(1, 7)]
+    assert [len(part) for part in parts] == [84, 83, 83] * 2
+    for number, order in enumerate(whole):
+        np.testing.assert_array_equal(np.concatenate(parts[3 * number : 3 * number + 3]), order)
+        assert sorted(order) == list(range(250))
+    assert (whole[0] != whole[1]).any()
 
 
 def test_the_autoencoder_keeps_the_weights_that_are_best_held_out() -> None:
