@@ -242,7 +242,7 @@ def test_lint(snakefile: str, dataset: Path) -> None:
 def test_profile_names_rules_that_exist(profile: Path) -> None:
     settings = yaml.safe_load(profile.read_text())
     texts = [path.read_text() for path in (ROOT / "workflow" / "rules").glob("*.smk")]
-    rules = re.findall(r"^(?:rule (\w+):|use rule \w+ as (\w+) with:)", "\n".join(texts), flags=re.MULTILINE)
+    rules = re.findall(r"^ *(?:rule (\w+):|use rule \w+ as (\w+) with:)", "\n".join(texts), flags=re.MULTILINE)
     assert set(settings.get("set-resources", {})) <= {name for pair in rules for name in pair if name}
 
 

@@ -72,6 +72,7 @@ STEPS = [
     "analyse",
     "transmute",
     "plot_transmutation",
+    "plot_branch_points",
     "evaluate",
     "plot",
 ]
@@ -79,6 +80,7 @@ FOLDERS = {
     "baseline_latent": "gauss/baseline",
     "transmute": "transmuted/A0_to_B3/transmute",
     "plot_transmutation": "transmuted/A0_to_B3/plot",
+    "plot_branch_points": "plot-branch-points",
 }
 FILES_OF_STEPS = [FOLDERS.get(step, step) for step in STEPS]
 """Names of logs and benchmarks."""
@@ -154,13 +156,13 @@ def test_one_class_is_enough(tmp_path: Path) -> None:
     [
         pytest.param({"generate": {"n_cells": 31}}, {"generate", "evaluate", "plot"}, id="generate"),
         pytest.param({"train": {"n_steps": 61}}, {*STEPS[3:]} - {"baseline_latent"}, id="train"),
-        pytest.param({"analyse": {"n_cells": 33}}, {"analyse", "plot"}, id="analyse"),
+        pytest.param({"analyse": {"n_cells": 33}}, {"analyse", "plot_branch_points"}, id="analyse"),
         pytest.param({"transmute": {"noising": "fresh"}}, {"transmute", "plot_transmutation"}, id="transmute"),
         pytest.param({"evaluate": {"n_genes": 51}}, {"evaluate", "plot"}, id="evaluate"),
         pytest.param({"baseline": {"n_cells": 31}}, {"baseline_latent", "evaluate", "plot"}, id="baseline"),
         pytest.param({"benchmark": {"n_seeds": 9, "baselines": ["scvi"]}}, set(), id="benchmark"),
         pytest.param({"prepare": {"n_genes": 100}}, set(STEPS), id="prepare"),
-        pytest.param({"plot": {"format": "png"}}, {"plot", "plot_transmutation"}, id="plot"),
+        pytest.param({"plot": {"format": "png"}}, {"plot", "plot_branch_points", "plot_transmutation"}, id="plot"),
         pytest.param({"device": "auto"}, set(), id="device"),
     ],
 )
@@ -187,7 +189,7 @@ def test_a_new_version_repeats_the_steps_whose_code_has_changed(finished: Path, 
     assert repeated_with(package, finished) == set()
     module = package / "branchgen" / "commands" / "analyse.py"
     module.write_text(module.read_text() + "\nCHANGED = True\n")
-    assert repeated_with(package, finished) == {"analyse", "plot"}
+    assert repeated_with(package, finished) == {"analyse", "plot_branch_points"}
 
 
 def test_report_shows_every_figure_with_its_caption(finished: Path) -> None:
