@@ -135,7 +135,14 @@ def memory_mb(job: dict[str, str]) -> float:
 def in_background(line: list[str | Path], log: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A process that does not outlive the test; what it says is shown where the test fails."""
     with log.open("wb") as out:
-        process = subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT, env=environment())
+        process = subprocess.Popen(
+            line,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env=environment(),
+            # Tests that run in the background of a shell, and their children, are deaf to Ctrl-C otherwise.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        )
     try:
         yield process
     finally:
