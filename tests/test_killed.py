@@ -45,16 +45,18 @@ def test_a_command_that_was_killed_again_and_again_writes_the_same_files(
     seconds = time.monotonic() - begin
 
     rng = np.random.default_rng(list(command.encode()))
-    n_killed, steps = 0, []
-    for fraction in rng.uniform(0.3, 1.1, N_KILLS):
+    n_killed, n_starts, steps = 0, 0, []
+    # Some are done before; what was resumed often is.
+    while n_killed < N_KILLS:
+        n_starts += 1
+        assert n_starts <= 5 * N_KILLS
         process = start(command, tiny_run, folder)
-        time.sleep(fraction * seconds)
+        time.sleep(rng.uniform(0.3, 1.0) * seconds)
         process.kill()
         _, messages = process.communicate(timeout=30)
         n_killed += process.returncode < 0
         steps += [line for line in messages.decode().splitlines() if "resuming" in line]
         assert set(content(folder)) <= {name for path in content(whole) for name in (path, hidden(path))} | CHECKPOINTS
-    assert n_killed >= N_KILLS // 2
     assert bool(steps) == (command == "train")
 
     process = start(command, tiny_run, folder)
