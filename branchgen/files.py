@@ -9,11 +9,12 @@ import io
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from branchgen.cells.keys import PROVENANCE
 from branchgen.errors import BranchgenError
 from branchgen.hdf5 import PatientStream
 from branchgen.provenance import check_format
@@ -88,7 +89,11 @@ def require_file(path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes."""
+    """SHA-256 (hex) of a file's bytes; of a folder, of the names and hashes of its files."""
+    if path.is_dir():
+        parts = sorted((str(file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
+        names = "".join(f"{name} {file_hash(file)}\n" for name, file in parts)
+        return hashlib.sha256(names.encode()).hexdigest()
     require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -113,15 +118,45 @@ def read_h5ad(path: Path) -> AnnData:
 
 
 @contextmanager
-def opened_h5ad(path: Path) -> Iterator[AnnData]:
-    """The same, but its X stays in the file, which must stay open while it is read."""
+def opened_cells(path: Path) -> Iterator[AnnData]:
+    """Tables of cells in an h5ad or a zarr store, whose X and layers stay there and are read as they are needed.
+
+    Other slots are left out, but for uns['branchgen'], if it is there. All is well while the context lasts.
+    """
+    import anndata
+    import h5py
+    import zarr
+
+    folder = path.is_dir()
+    (_require_zarr if folder else require_h5ad)(path)
+    with ExitStack() as stack:
+        with _readable(path):
+            store: Any = zarr.open_group(path, mode="r") if folder else stack.enter_context(closing(h5py.File(path)))
+            if "encoding-type" in store["obs"].attrs:
+                tables = {name: anndata.io.read_elem(store[name]) for name in ("obs", "var")}
+                layers = {name: _lazily(store["layers"][name]) for name in store.get("layers", ())}
+                cells = anndata.AnnData(_lazily(store["X"]) if "X" in store else None, layers=layers, **tables)
+                if PROVENANCE in store.get("uns", ()):
+                    cells.uns[PROVENANCE] = anndata.io.read_elem(store["uns"][PROVENANCE])
+            else:
+                # Of an old version of anndata, which knows how to read it.
+                cells = anndata.read_h5ad(path, backed="r")
+                stack.enter_context(closing(cells.file))
+        with _readable(path, OSError):
+            yield cells
+
+
+def _lazily(matrix: Any) -> Any:
+    """A matrix of a store, sparse or dense, that is read where it is sliced."""
     import anndata
 
-    require_h5ad(path)
-    with _readable(path):
-        cells = anndata.read_h5ad(path, backed="r")
-    with _readable(path, OSError), closing(cells.file):
-        yield cells
+    return anndata.io.sparse_dataset(matrix) if hasattr(matrix, "keys") else matrix
+
+
+def _require_zarr(path: Path) -> None:
+    """Raise BranchgenError unless a folder is a zarr store."""
+    if not any((path / name).exists() for name in (".zgroup", "zarr.json")):
+        raise BranchgenError(f"{path} is a folder, but not a zarr store of cells; write it with AnnData.write_zarr")
 
 
 @contextmanager
@@ -173,22 +208,34 @@ def write_h5ad(cells: AnnData, path: Path) -> None:
         stream.raise_error()
 
 
+@contextmanager
+def opened_artefact(path: Path, *commands: str) -> Iterator[AnnData]:
+    """The same as `read_artefact`, but as `opened_cells`."""
+    with opened_cells(path) as cells:
+        _require_command(cells, path, commands)
+        yield cells
+
+
 def read_artefact(path: Path, *commands: str) -> AnnData:
     """AnnData that one of these commands wrote; refuses other files and other format versions."""
     cells = read_h5ad(path)
-    record = read_provenance(cells, path)
-    if record["command"] not in commands:
-        right = " or ".join(f"'branchgen {command}'" for command in commands)
-        raise BranchgenError(f"{path} was written by 'branchgen {record['command']}', not by {right}")
+    _require_command(cells, path, commands)
     return cells
+
+
+def _require_command(cells: AnnData, path: Path, commands: Sequence[str]) -> None:
+    command = read_provenance(cells, path)["command"]
+    if command not in commands:
+        right = " or ".join(f"'branchgen {name}'" for name in commands)
+        raise BranchgenError(f"{path} was written by 'branchgen {command}', not by {right}")
 
 
 def read_provenance(cells: AnnData, path: Path) -> dict[str, Any]:
     """Provenance record of an AnnData that branchgen wrote."""
-    if "branchgen" not in cells.uns:
+    if PROVENANCE not in cells.uns:
         raise BranchgenError(f"{path} was not written by branchgen (no uns['branchgen'])")
     try:
-        record: dict[str, Any] = json.loads(cells.uns["branchgen"])
+        record: dict[str, Any] = json.loads(cells.uns[PROVENANCE])
     except (TypeError, ValueError) as error:
         raise BranchgenError(f"uns['branchgen'] of {path} is not a record that branchgen wrote") from error
     if not isinstance(record, dict):

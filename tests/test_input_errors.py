@@ -216,7 +216,7 @@ def another_hdf5(path: Path) -> None:
 
 FILES: dict[str, tuple[Callable[[Path], Any], list[str]]] = {
     "absent": (lambda path: None, ["{source} does not exist; check the path"]),
-    "a folder": (lambda path: path.mkdir(), ["{source} is not a file"]),
+    "a folder": (lambda path: path.mkdir(), ["{source} is a folder, but not a zarr store of cells", "write_zarr"]),
     "a text": (lambda path: path.write_text("gene,cell\n"), ["{source} is not an h5ad file", "write it with AnnData"]),
     "empty": (lambda path: path.write_text(""), ["{source} is not an h5ad file"]),
     "truncated": (truncated, ["{source} cannot be read as h5ad, it may be truncated: "]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -22,9 +22,9 @@ from branchgen.seeds import numpy_rng, torch_generator
 SMALLEST_DISPERSION = 1e-2
 LARGEST_DISPERSION = 1e4
 PASS = 100_000
-"""Training cells after which the held-out cells are looked at, at most: of an atlas, a part of the cells."""
-MAX_HELD_OUT = 20_000
-"""Held-out cells that are looked at, at most."""
+"""Training cells of an epoch, at most: of an atlas, a part of the cells. They are in memory at once."""
+RUN = 256
+"""Neighbouring training cells that come into the same epoch where there are more: a file is read in runs."""
 _VALIDATION_BLOCK = 512
 _AVERAGE_DECAY = 0.99
 
@@ -50,11 +50,18 @@ def negative_log_likelihood(counts: Tensor, expected: Tensor, dispersion: Tensor
 
 
 def cells_of_epoch(n_cells: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Rows of the training cells of an epoch, counted from one: all of them in a new order, or the next part of it."""
+    """Training cells of an epoch, counted from one, in the order in which they are used.
+
+    All of them; or, of many, the next runs of a pass, in which runs have a random order, with their cells shuffled.
+    """
     n_parts = -(-n_cells // PASS)
     whole, part = divmod(epoch - 1, n_parts)
-    order = numpy_rng(seed, "encode", "order", whole + 1).permutation(n_cells)
-    return np.array_split(order, n_parts)[part]
+    rng = numpy_rng(seed, "encode", "order", whole + 1)
+    if n_parts == 1:
+        return rng.permutation(n_cells)
+    runs = np.array_split(rng.permutation(-(-n_cells // RUN)), n_parts)[part]
+    cells = (runs[:, None] * RUN + np.arange(RUN)).ravel()
+    return numpy_rng(seed, "encode", "order", "epoch", epoch).permutation(cells[cells < n_cells])
 
 
 def _layers(n_in: int, n_hidden: int) -> nn.Sequential:
@@ -67,6 +74,15 @@ def _layers(n_in: int, n_hidden: int) -> nn.Sequential:
         nn.LayerNorm(n_hidden),
         nn.SiLU(),
     )
+
+
+class CountRows(Protocol):
+    """Counts of cells, (n_cells, n_genes), of which some are asked for at a time; a sparse matrix will do."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __getitem__(self, rows: NDArray[np.int64], /) -> sparse.csr_matrix: ...
 
 
 class NegativeBinomialAutoencoder(nn.Module):
@@ -87,7 +103,7 @@ class NegativeBinomialAutoencoder(nn.Module):
     @classmethod
     def fit(
         cls,
-        train: sparse.csr_matrix,
+        train: CountRows,
         ref: sparse.csr_matrix,
         settings: EncodeSettings,
         seed: int,
@@ -100,7 +116,9 @@ class NegativeBinomialAutoencoder(nn.Module):
         `report` gets epoch, training loss and held-out loss (nats per cell) after every epoch; see `cells_of_epoch`.
         """
         model = cls(train.shape[1], settings.n_latent, settings.n_hidden)
-        model._initialise(train, torch_generator(seed, "encode", "weights"))
+        model._initialise(
+            train[np.sort(cells_of_epoch(train.shape[0], seed, 1))], torch_generator(seed, "encode", "weights")
+        )
         model.to(device)
         average = copy.deepcopy(model).requires_grad_(requires_grad=False)
         # Decaying biases would pull genes towards an arbitrary abundance and dispersion.
@@ -111,8 +129,6 @@ class NegativeBinomialAutoencoder(nn.Module):
             lr=settings.learning_rate,
             fused=True,
         )
-        if ref.shape[0] > MAX_HELD_OUT:
-            ref = ref[np.linspace(0, ref.shape[0] - 1, MAX_HELD_OUT).astype(int)]
         best, best_loss, best_epoch = average._snapshot(), math.inf, 0
         for epoch in range(1, settings.max_epochs + 1):
             train_loss = model._epoch(average, train, optimizer, settings, seed, epoch)
@@ -176,7 +192,7 @@ class NegativeBinomialAutoencoder(nn.Module):
     def _epoch(
         self,
         average: Self,
-        counts: sparse.csr_matrix,
+        counts: CountRows,
         optimizer: torch.optim.Optimizer,
         settings: EncodeSettings,
         seed: int,
@@ -184,10 +200,12 @@ class NegativeBinomialAutoencoder(nn.Module):
     ) -> float:
         order = cells_of_epoch(counts.shape[0], seed, epoch)
         n_cells = len(order)
+        rows, place = np.unique(order, return_inverse=True)
+        cells = counts[rows]
         generator = torch_generator(seed, "encode", "noise", epoch)
         total = 0.0
         for first in range(0, n_cells, settings.batch_size):
-            batch = self._dense(counts[order[first : first + settings.batch_size]])
+            batch = self._dense(cells[place[first : first + settings.batch_size]])
             noise = torch.randn((len(batch), self.sizes[1]), generator=generator).to(batch)
             kept = torch.rand(batch.shape, generator=generator).to(batch) >= settings.dropout
             loss = self._loss(batch, noise, settings.kl_weight, kept / (1 - settings.dropout)).mean()

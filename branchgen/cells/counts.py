@@ -15,12 +15,14 @@ from branchgen.errors import BranchgenError
 
 BLOCK = 2**22
 """Entries of the matrix, zeros included, that are read at once."""
+GAP = 256
+"""Rows between two wanted ones up to which they are read at once: to begin anew costs as much as a few hundred rows."""
 LARGEST_LOG = 25.0
 """Fractional values up to this look like logarithms: log₂ of 10⁷ normalised counts is 23."""
 
 
 class RawCounts:
-    """The raw counts in one slot of some cells, (n_cells, n_genes), read block by block: in memory or from a file.
+    """The raw counts in one slot of some cells, (n_cells, n_genes), read as they are needed: in memory or from a file.
 
     `slot` is ``X`` or the name of a layer; its values may be of any numeric type as long as they are integers.
     BranchgenError says what else was found.
@@ -45,25 +47,38 @@ class RawCounts:
         them are counts.
         """
         found = Values()
-        n_rows = max(1, BLOCK // max(1, self.shape[1]))
-        for first in range(0, self.shape[0], n_rows):
-            rows = slice(first, min(first + n_rows, self.shape[0]))
-            block = self._matrix[rows]
-            if hasattr(block, "tocsr"):
-                block = sparse.csr_matrix(block)
-                if not block.has_canonical_format:
-                    block = block.copy()
-                    block.sum_duplicates()
-            if check:
-                found.add(block.data if sparse.issparse(block) else block)
-            with np.errstate(invalid="ignore"):  # what is no number is found out above
-                counts = sparse.csr_matrix(block).astype(np.int32)
-            counts.eliminate_zeros()
-            yield rows, counts
+        for first in range(0, self.shape[0], self._n_rows):
+            rows = slice(first, min(first + self._n_rows, self.shape[0]))
+            yield rows, self._read(rows, found if check else None)
         if check:
             found.require_counts(self._where)
             if not found.high:
                 raise BranchgenError(f"{self._where} are all zero; name the slot with the raw counts ({self._slots})")
+
+    @property
+    def _n_rows(self) -> int:
+        return max(1, BLOCK // max(1, self.shape[1]))
+
+    def _read(self, rows: slice, found: Values | None = None) -> sparse.csr_matrix:
+        """Counts of some cells; `found` is told of the values as they were."""
+        block = self._matrix[rows]
+        if hasattr(block, "tocsr"):
+            block = sparse.csr_matrix(block)
+            if not block.has_canonical_format:
+                block = block.copy()
+                block.sum_duplicates()
+        if found is not None:
+            found.add(block.data if sparse.issparse(block) else block)
+        with np.errstate(invalid="ignore"):  # what is no number is found out by the check
+            counts = sparse.csr_matrix(block).astype(np.int32)
+        counts.eliminate_zeros()
+        return counts
+
+    def __getitem__(self, rows: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Counts of these cells, ascending: CSR int32, shape (n_rows, n_genes)."""
+        parts = [block[inside] for inside, block in self.of(rows)]
+        empty = sparse.csr_matrix((0, self.shape[1]), dtype=np.int32)
+        return sparse.csr_matrix(sparse.vstack(parts or [empty], format="csr"))
 
     def select(
         self, rows: NDArray[np.int64], columns: NDArray[np.int64], n_detected: NDArray[np.int64] | None = None
@@ -99,11 +114,36 @@ class RawCounts:
         return found
 
     def of(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], sparse.csr_matrix]]:
-        """Blocks that have some of these rows, ascending, and where in the block they are."""
-        for place, block in self.blocks():
-            first, last = np.searchsorted(rows, [place.start, place.stop])
-            if first < last:
-                yield rows[first:last] - place.start, block
+        """Blocks that have all of these rows, ascending, and where in the block they are; what is far is not read."""
+        begin = 0
+        while begin < len(rows):
+            end = begin + int(np.searchsorted(rows[begin:], rows[begin] + self._n_rows))
+            apart = np.flatnonzero(np.diff(rows[begin:end]) > GAP)
+            end = begin + int(apart[0]) + 1 if len(apart) else end
+            yield rows[begin:end] - rows[begin], self._read(slice(int(rows[begin]), int(rows[end - 1]) + 1))
+            begin = end
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Some cells of those whose counts are in a file, ascending, as if they were all: (n_cells, n_genes)."""
+
+    counts: RawCounts
+    rows: NDArray[np.int64]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of cells and genes."""
+        return len(self.rows), self.counts.shape[1]
+
+    def __getitem__(self, chosen: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Counts of some of them, ascending: CSR int32, shape (n_chosen, n_genes)."""
+        return self.counts[self.rows[chosen]]
+
+
+def evenly(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
+    """Rows at equal distances, at most as many."""
+    return rows if len(rows) <= most else rows[np.linspace(0, len(rows) - 1, most).astype(int)]
 
 
 @dataclass

@@ -12,7 +12,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen.cells.counts import RawCounts
+from branchgen.cells.counts import RawCounts, evenly
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LIBRARY_SIZE, SPLIT, SPLITS, TOTAL_COUNTS, VARIABLE
 from branchgen.cells.splits import grouped_split, stratified_split
 from branchgen.config import PrepareSettings
@@ -180,11 +180,8 @@ def modelled_genes(
         return len(columns), columns
     from scanpy.experimental.pp import highly_variable_genes
 
-    if len(rows) > ENOUGH_CELLS:
-        rows = rows[np.linspace(0, len(rows) - 1, ENOUGH_CELLS).astype(int)]
-    table = highly_variable_genes(
-        AnnData(counts.select(rows, columns)), flavor="pearson_residuals", n_top_genes=settings.n_genes, inplace=False
-    )
+    some = AnnData(counts.select(evenly(rows, ENOUGH_CELLS), columns))
+    table = highly_variable_genes(some, flavor="pearson_residuals", n_top_genes=settings.n_genes, inplace=False)
     return len(columns), columns[table["highly_variable"].to_numpy(dtype=bool)]
 
 

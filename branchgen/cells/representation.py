@@ -14,13 +14,15 @@ from torch import Tensor
 
 from branchgen.cells.autoencoder import LARGEST_DISPERSION, SMALLEST_DISPERSION, negative_log_likelihood
 from branchgen.cells.codec import Codec, dense
+from branchgen.cells.counts import evenly
 from branchgen.cells.offsets import fit_offsets
 
 Doubles = NDArray[np.float64]
 
 FEW_CELLS = 500
 """Training cells above which a class gets no offsets: the codec has seen enough of it."""
-_MOST_CELLS = 2048
+MOST_CELLS = 1000
+"""Training cells, and held-out ones, by which a class is judged, at most: they are in memory at once."""
 _BLOCK = 1024
 
 
@@ -49,7 +51,7 @@ class Representation:
 
 @dataclass(frozen=True, kw_only=True)
 class ByClass:
-    """Counts (n_cells, n_genes) of the training and of the held-out cells of a class, rows of those of all cells."""
+    """Counts (n_cells, n_genes) of training and of held-out cells of a class, rows of those of many cells."""
 
     counts: sparse.csr_matrix
     train_rows: NDArray[np.int64]
@@ -69,6 +71,15 @@ class ByClass:
     def ref(self) -> sparse.csr_matrix:
         """Counts of the held-out cells."""
         return self.counts[self.ref_rows]
+
+
+def cells_of_classes(types: NDArray[np.str_], splits: NDArray[np.str_]) -> NDArray[np.int64]:
+    """Rows by which the classes are judged, ascending: not too many of any class; both arguments are (n_cells,)."""
+    chosen = np.zeros(len(types), dtype=bool)
+    for name in np.unique(types):
+        for split in ("train", "ref"):
+            chosen[evenly(np.flatnonzero((types == name) & (splits == split)), MOST_CELLS)] = True
+    return np.flatnonzero(chosen)
 
 
 def by_class(counts: sparse.csr_matrix, types: NDArray[np.str_], splits: NDArray[np.str_]) -> dict[str, ByClass]:
@@ -103,7 +114,7 @@ def offsets_of(codec: Codec, cells: ByClass, generator: torch.Generator) -> tupl
     offsets may be noise.
     """
     # Far more than offsets need; all of them are in memory at once.
-    chosen = torch.randperm(cells.n_train, generator=generator)[:_MOST_CELLS].numpy()
+    chosen = torch.randperm(cells.n_train, generator=generator)[: 2 * MOST_CELLS].numpy()
     train = cells.counts[cells.train_rows[chosen]]
     mean, scale = (torch.from_numpy(part) for part in codec.encode(train))
     noise = torch.randn(mean.shape, generator=generator)

@@ -17,6 +17,7 @@ from branchgen.errors import BranchgenError
 from branchgen.hierarchy.agreement import restricted, robinson_foulds, time_agreement, triplet_agreement
 from branchgen.hierarchy.derive import derive
 from branchgen.hierarchy.newick import parse_newick
+from branchgen.hierarchy.parts import Parts
 from branchgen.hierarchy.simulate import random_tree, simulate
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.progress import Progress
@@ -61,10 +62,9 @@ def of_simulation(number: int, settings: BenchmarkTreesSettings, seed: int) -> d
         n_counts=settings.n_counts,
         rng=rng,
     )
+    dealing = numpy_rng(seed, "benchmark-trees", number, "parts")
     found = derive(
-        cells.latents,
-        cells.scale,
-        cells.codes,
+        Parts.of_cells(cells.latents, cells.scale, cells.codes, dealing, cells.shares),
         cells.classes,
         sigma=schedule.levels,
         criterion="fidelity",
@@ -74,7 +74,6 @@ def of_simulation(number: int, settings: BenchmarkTreesSettings, seed: int) -> d
         shrinkage=float(settings.n_latent),
         n_bootstrap=settings.n_bootstrap,
         rng=numpy_rng(seed, "benchmark-trees", number, "derive"),
-        shares=cells.shares,
     )
     tree = found.hierarchy.to_clade()
     supports = [support.support for support in found.support.values() if support.support is not None]

@@ -5,24 +5,27 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 from branchgen import files
+from branchgen.cells.counts import RawCounts, Rows
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import DeriveSettings
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import CRITERIA
 from branchgen.hierarchy.derive import derive, divergence_over_time, flat
-from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.newick import parse_newick, to_newick
+from branchgen.hierarchy.parts import Block, Parts, deal
 from branchgen.hierarchy.topology import tree_of_levels
 from branchgen.hierarchy.tree import Clade
 from branchgen.provenance import FORMAT_VERSION, provenance
@@ -31,6 +34,8 @@ from branchgen.seeds import numpy_rng
 log = logging.getLogger(__name__)
 
 N_DIVERGENCE_TIMES = 51
+CELLS_OF_BLOCK = 20_000
+"""Cells whose counts are in memory at once."""
 
 
 def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
@@ -38,23 +43,24 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
     latents = files.read_artefact(arguments.latents, "encode")
     require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
     codec = files.read_provenance(latents, arguments.latents)["codec"]
-    train = latents[latents.obs[SPLIT] == "train"]
-    classes = list(train.obs[CELL_TYPE].cat.categories)
-    codes = train.obs[CELL_TYPE].cat.codes.to_numpy().astype(np.int64)
+    rows = np.flatnonzero(latents.obs[SPLIT] == "train")
+    types = latents.obs[CELL_TYPE].iloc[rows]
+    classes = list(types.cat.categories)
     if settings.sigma_min >= settings.sigma_max:
         raise BranchgenError(f"sigma_min {settings.sigma_min} must be below sigma_max {settings.sigma_max}")
-    mean, scale = train.obsm[LATENT].astype(float), train.obsm[LATENT_SCALE].astype(float)
-    schedule = NoiseSchedule.uniform(settings.sigma_min, settings.sigma_max, mean.shape[1])
-    shrinkage = float(mean.shape[1])
-    tree = given_tree(arguments, train, classes)
+    n_latent = latents.obsm[LATENT].shape[1]
+    schedule = NoiseSchedule.uniform(settings.sigma_min, settings.sigma_max, n_latent)
+    shrinkage = float(n_latent)
+    tree = given_tree(arguments, latents.obs.iloc[rows], classes)
     from_profiles = tree is None and settings.topology == "profiles" and not arguments.flat
+    part, codes = deal(types.cat.codes.to_numpy().astype(np.int64), numpy_rng(arguments.seed, "derive", "parts"))
+    with counts_of(arguments.cells, latents.obs_names[rows]) if from_profiles else nullcontext() as counts:
+        parts = Parts.of_blocks(codes, blocks(latents, rows, part, counts))
     found = (
         flat(classes)
         if arguments.flat
         else derive(
-            mean,
-            scale,
-            codes,
+            parts,
             classes,
             sigma=schedule.levels,
             criterion=settings.criterion,
@@ -65,7 +71,6 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
             n_bootstrap=settings.n_bootstrap,
             rng=numpy_rng(arguments.seed, "derive", "bootstrap"),
             tree=tree,
-            shares=shares_of(arguments.cells, train.obs_names) if from_profiles else None,
         )
     )
     record = {
@@ -84,7 +89,7 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
             {"cells": files.file_hash(arguments.cells), "latents": files.file_hash(arguments.latents)},
         ),
     }
-    moments = Moments.of_classes(mean, scale, codes, len(classes), shrinkage)
+    moments = parts.moments(np.arange(len(codes)), len(classes), shrinkage)
     times = np.linspace(0, 1, N_DIVERGENCE_TIMES)
     criterion = CRITERIA[settings.criterion](moments, schedule.levels, settings.epsilon)
     a, b, values = divergence_over_time(criterion, len(classes), times)
@@ -112,22 +117,39 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
     )
 
 
-def shares_of(path: Path, names: pd.Index) -> sparse.csr_matrix:
-    """Counts of the named cells divided by the cell's total, shape (n_cells, n_genes)."""
-    cells = files.read_artefact(path, "prepare")
-    require(cells, str(path), layers=(COUNTS,))
-    missing = names.difference(cells.obs_names, sort=False)
-    if len(missing):
-        raise BranchgenError(
-            f"{path} lacks {len(missing)} of the {len(names)} encoded training cells, the first is {missing[0]!r}; "
-            "give the cells that were encoded"
-        )
-    counts = sparse.csr_matrix(cells[names].layers[COUNTS], dtype=np.float64)
+def blocks(latents: AnnData, rows: NDArray[np.int64], part: NDArray[np.int64], counts: Rows | None) -> Iterator[Block]:
+    """The cells of these rows with their parts, and shares where there are counts of them, some at a time."""
+    for first in range(0, len(rows), CELLS_OF_BLOCK):
+        place = np.arange(first, min(first + CELLS_OF_BLOCK, len(rows)))
+        mean, scale = (latents.obsm[name][rows[place]].astype(float) for name in (LATENT, LATENT_SCALE))
+        shares = None if counts is None else shares_of(counts[place])
+        yield Block(parts=part[place], latents=mean, scale=scale, shares=shares)
+
+
+@contextmanager
+def counts_of(path: Path, names: pd.Index) -> Iterator[Rows]:
+    """Counts of the named cells, read as they are needed."""
+    with files.opened_artefact(path, "prepare") as cells:
+        require(cells, str(path), layers=(COUNTS,))
+        rows = cells.obs_names.get_indexer(names)
+        missing = names[rows < 0]
+        if len(missing):
+            raise BranchgenError(
+                f"{path} lacks {len(missing)} of the {len(names)} encoded training cells, the first is "
+                f"{missing[0]!r}; give the cells that were encoded"
+            )
+        if (np.diff(rows) <= 0).any():
+            raise BranchgenError(f"{path} has the encoded cells in another order; give the cells that were encoded")
+        yield Rows(counts=RawCounts(cells, COUNTS, str(path)), rows=rows)
+
+
+def shares_of(counts: sparse.csr_matrix) -> sparse.csr_matrix:
+    """Counts divided by the cell's total, (n_cells, n_genes)."""
     totals = np.asarray(counts.sum(axis=1)).ravel()
-    return sparse.csr_matrix(sparse.diags_array(1 / totals) @ counts)
+    return sparse.csr_matrix(sparse.diags_array(1 / totals) @ counts.astype(np.float64))
 
 
-def given_tree(arguments: argparse.Namespace, cells: AnnData, classes: Sequence[str]) -> Clade | None:
+def given_tree(arguments: argparse.Namespace, obs: pd.DataFrame, classes: Sequence[str]) -> Clade | None:
     """The tree of a Newick file or of nested columns; None where it is to be derived."""
     given = [f"--{name}" for name in ("newick", "levels", "flat") if getattr(arguments, name)]
     if len(given) > 1:
@@ -141,19 +163,20 @@ def given_tree(arguments: argparse.Namespace, cells: AnnData, classes: Sequence[
             raise BranchgenError(f"{path}: {error}") from error
     if arguments.levels is not None:
         source = str(arguments.latents)
-        return tree_of_levels([level_values(cells, key, classes, source) for key in arguments.levels], classes)
+        return tree_of_levels([level_values(obs, key, classes, source) for key in arguments.levels], classes)
     return None
 
 
-def level_values(cells: AnnData, key: str, classes: Sequence[str], source: str) -> list[str]:
+def level_values(obs: pd.DataFrame, key: str, classes: Sequence[str], source: str) -> list[str]:
     """Value of a column for every class; each class must have one."""
-    require(cells, source, obs=(key,))
-    column = cells.obs[key]
+    if key not in obs:
+        raise BranchgenError(f"{source} has no obs[{key!r}]; it has {list(obs)}")
+    column = obs[key]
     if column.isna().any():
         raise BranchgenError(
             f"obs[{key!r}] of {source} has {int(column.isna().sum())} missing values; every cell needs its level"
         )
-    values = column.astype(str).groupby(cells.obs[CELL_TYPE], observed=False).unique()
+    values = column.astype(str).groupby(obs[CELL_TYPE], observed=False).unique()
     for name in classes:
         if len(values[name]) != 1:
             raise BranchgenError(

@@ -10,14 +10,16 @@ from functools import partial
 import numpy as np
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
 from scipy import sparse
 
 from branchgen import files
-from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
-from branchgen.cells.codec import Body, standardised
+from branchgen.cells.autoencoder import PASS, CountRows, NegativeBinomialAutoencoder, cells_of_epoch
+from branchgen.cells.codec import Body, Codec, standardised
+from branchgen.cells.counts import RawCounts, Rows, evenly
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT, LATENT_SCALE, PROVENANCE, SPLIT, require
 from branchgen.cells.principal import PrincipalComponents
-from branchgen.cells.representation import by_class, offsets_of_rare_classes, representation
+from branchgen.cells.representation import by_class, cells_of_classes, offsets_of_rare_classes, representation
 from branchgen.config import EncodeSettings
 from branchgen.device import choose_device, describe
 from branchgen.progress import Progress
@@ -26,30 +28,22 @@ from branchgen.seeds import torch_generator
 
 log = logging.getLogger(__name__)
 
+MAX_HELD_OUT = 20_000
+"""Held-out cells by which training stops, at most."""
+ENCODED_AT_ONCE = 4096
+"""Cells that are read and encoded at once."""
+
 
 def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     """Fit the codec on train with ref held out, and encode all cells."""
     device = choose_device(arguments.device)
-    cells = files.read_artefact(arguments.cells, "prepare")
-    require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
-    log.info("running on %s", describe(device))
-    counts = sparse.csr_matrix(cells.layers[COUNTS])
-    split = cells.obs[SPLIT].to_numpy()
-    train, ref = counts[split == "train"], counts[split == "ref"]
-    body = fit_body(train, ref, settings, arguments.seed, device)
-    like = torch.zeros(1, device=device)
-    codec = standardised(settings.codec, tuple(map(str, cells.var_names)), body, train, like)
-    types = cells.obs[CELL_TYPE].astype(str).to_numpy()
-    classes = by_class(counts, types, split.astype(str))
-    offsets = offsets_of_rare_classes(codec, classes, partial(torch_generator, arguments.seed, "encode", "offsets"))
-    if offsets:
-        log.info("decoded with gene-wise offsets of their own: %s", ", ".join(offsets))
-    codec = replace(codec, offsets=offsets)
-    codec = replace(
-        codec, gains={name: representation(codec.of_class(name), cells).gain for name, cells in classes.items()}
-    )
-    state = codec.to_state()
-    mean, scale = codec.encode(counts)
+    with files.opened_artefact(arguments.cells, "prepare") as cells:
+        require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
+        log.info("running on %s", describe(device))
+        counts = RawCounts(cells, COUNTS, str(arguments.cells))
+        codec = fit_codec(cells, counts, settings, arguments.seed, device)
+        state = codec.to_state()
+        mean, scale = encoded(codec, counts)
 
     latents = AnnData(obs=cells.obs, obsm={LATENT: mean, LATENT_SCALE: scale})
     record = provenance(
@@ -67,12 +61,43 @@ def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     log.info("codec %s: %d cells, %d coordinates", state["hash"], len(mean), codec.n_latent)
 
 
-def fit_body(
-    train: sparse.csr_matrix, ref: sparse.csr_matrix, settings: EncodeSettings, seed: int, device: torch.device
-) -> Body:
-    """The codec's model, fitted."""
+def fit_codec(cells: AnnData, counts: RawCounts, settings: EncodeSettings, seed: int, device: torch.device) -> Codec:
+    """The codec with all that it knows of classes; of many cells, the counts are read as they are needed."""
+    split, types = (cells.obs[name].astype(str).to_numpy(dtype=str) for name in (SPLIT, CELL_TYPE))
+    rows = np.flatnonzero(split == "train")
+    train = Rows(counts=counts, rows=rows) if len(rows) > PASS else counts[rows]
+    ref = counts[evenly(np.flatnonzero(split == "ref"), MAX_HELD_OUT)]
+    some = train[np.sort(cells_of_epoch(len(rows), seed, 1))]
     if settings.codec == "pca":
-        return PrincipalComponents.fit(train, settings.n_latent, seed).to(device)
+        body: Body = PrincipalComponents.fit(some, settings.n_latent, seed).to(device)
+    else:
+        body = fit_autoencoder(train, ref, settings, seed, device)
+    like = torch.zeros(1, device=device)
+    codec = standardised(settings.codec, tuple(map(str, cells.var_names)), body, some, like)
+
+    judged = cells_of_classes(types, split)
+    classes = by_class(counts[judged], types[judged], split[judged])
+    offsets = offsets_of_rare_classes(codec, classes, partial(torch_generator, seed, "encode", "offsets"))
+    if offsets:
+        log.info("decoded with gene-wise offsets of their own: %s", ", ".join(offsets))
+    codec = replace(codec, offsets=offsets)
+    gains = {name: representation(codec.of_class(name), found).gain for name, found in classes.items()}
+    return replace(codec, gains=gains)
+
+
+def encoded(codec: Codec, counts: RawCounts) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Posterior means and standard deviations of all cells, each (n_cells, n_latent)."""
+    mean, scale = (np.empty((counts.shape[0], codec.n_latent), dtype=np.float32) for _ in range(2))
+    for first in range(0, len(mean), ENCODED_AT_ONCE):
+        place = slice(first, first + ENCODED_AT_ONCE)
+        mean[place], scale[place] = codec.encode(counts[np.arange(len(mean))[place]])
+    return mean, scale
+
+
+def fit_autoencoder(
+    train: CountRows, ref: sparse.csr_matrix, settings: EncodeSettings, seed: int, device: torch.device
+) -> NegativeBinomialAutoencoder:
+    """The autoencoder, fitted."""
     with Progress("encode", settings.max_epochs) as progress:
         losses: list[float] = []
 

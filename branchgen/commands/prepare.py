@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
 
 @contextmanager
 def opened_source(source: str) -> Iterator[tuple[AnnData, str]]:
-    """Cells of a file, whose X is read as it is needed, or of an embedded data set, and the hash of their content."""
+    """Cells of a store, whose counts are read as they are needed, or of an embedded data set, and their hash."""
     if source.startswith("scanpy:"):
         cells = load_embedded(source)
         yield cells, state_hash({"counts": cells.X.data, "genes": cells.X.indices, "cells": cells.X.indptr})
@@ -75,7 +75,7 @@ def opened_source(source: str) -> Iterator[tuple[AnnData, str]]:
         with warnings.catch_warnings():
             # `prepare` refuses duplicate names with a sentence of its own.
             warnings.filterwarnings("ignore", message=r".* names are not unique", category=UserWarning)
-            cells = stack.enter_context(files.opened_h5ad(path))
+            cells = stack.enter_context(files.opened_cells(path))
         yield cells, files.file_hash(path)
 
 

@@ -60,8 +60,8 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
         hierarchy,
         classes,
         Moments.of_classes(
-            train.mean.cpu().numpy().astype(float),
-            train.scale.cpu().numpy().astype(float),
+            train.mean.cpu().numpy(),
+            train.scale.cpu().numpy(),
             train.codes,
             len(classes),
             record["shrinkage"],

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from branchgen.hierarchy.criteria import CRITERIA, Criterion, Sigma, merge_times
-from branchgen.hierarchy.moments import Array, Moments
+from branchgen.hierarchy.moments import Array
+from branchgen.hierarchy.parts import Parts
 from branchgen.hierarchy.topology import consensus, joined, merge_by_criterion, profile_distances, tree_of_distances
 from branchgen.hierarchy.tree import HORIZON, Clade, Hierarchy
 
@@ -50,7 +50,7 @@ class Derivation:
 
 @dataclass(frozen=True)
 class Resamples:
-    """Cells drawn with replacement inside every class: rows, the same in every iteration."""
+    """Parts drawn with replacement inside every class: rows, the same in every iteration."""
 
     codes: NDArray[np.int64]
     seeds: Sequence[int]
@@ -81,9 +81,7 @@ def spaced(clade: Clade, span: float) -> Clade:
 
 
 def derive(
-    latents: Array,
-    scale: Array,
-    codes: NDArray[np.int64],
+    parts: Parts,
     classes: Sequence[str],
     *,
     sigma: Sigma,
@@ -95,20 +93,17 @@ def derive(
     n_bootstrap: int,
     rng: np.random.Generator,
     tree: Clade | None = None,
-    shares: sparse.csr_matrix | None = None,
 ) -> Derivation:
-    """Hierarchy of the classes, with support and intervals from resampled cells.
+    """Hierarchy of the classes, with support and intervals from resampled parts.
 
-    The tree is the one that is given, or that of the expression profiles without the clades that fewer than half of the
-    resamples have, and keeps its shape; or else groups merge as the criterion allows it, and branch points of nearly
-    equal times become one.
+    The tree is the one that is given, or, where parts have shares, that of the expression profiles without the clades
+    that fewer than half of the resamples have, and keeps its shape; or else groups merge as the criterion allows it,
+    and branch points of nearly equal times become one.
 
     Parameters
     ----------
-    latents, scale
-        Posterior means and standard deviations, shape (n_cells, d).
-    codes
-        Position of every cell's class in `classes`, shape (n_cells,).
+    parts
+        The cells; the code of a part is the position of its class in `classes`.
     sigma
         Noise levels (n, d) at times (n,).
     criterion, epsilon
@@ -121,42 +116,40 @@ def derive(
         See `Moments.of_classes`.
     tree
         A given tree; only its times are then derived.
-    shares
-        Counts divided by the cell's total, shape (n_cells, n_genes), where the tree is that of the profiles.
     """
     # Nothing that is drawn may depend on the order of the classes.
     order = np.argsort(np.array(classes))
-    codes, classes = np.argsort(order)[codes], [classes[code] for code in order]
+    codes, classes = np.argsort(order)[parts.codes], [classes[code] for code in order]
+    parts = replace(parts, codes=codes)
     position = {name: code for code, name in enumerate(classes)}
     seeds = rng.integers(2**63, size=n_bootstrap).tolist()
     resamples = Resamples(codes, seeds)
 
     def criterion_of(rows: NDArray[np.int64]) -> Criterion:
-        moments = Moments.of_classes(latents[rows], scale[rows], codes[rows], len(classes), shrinkage)
-        return CRITERIA[criterion](moments, sigma, epsilon)
+        return CRITERIA[criterion](parts.moments(rows, len(classes), shrinkage), sigma, epsilon)
 
     def resampled_trees() -> Iterator[Clade]:
         if tree is not None:
             return
-        if shares is None:
+        if parts.shares is None:
             yield from (merge_by_criterion(criterion_of(rows), classes) for rows in resamples)
         else:
             for seed in seeds:
-                distances = profile_distances(shares, codes, np.random.default_rng(seed), resample=True)
+                distances = profile_distances(parts, np.random.default_rng(seed), resample=True)
                 yield tree_of_distances(distances, classes)
 
     def placed(clade: Clade) -> Hierarchy:
-        kept = tree is not None or shares is not None
+        kept = tree is not None or parts.shares is not None
         return Hierarchy.from_clades(spaced(clade, min_branch_span) if kept else clade, min_branch_span)
 
     everything = criterion_of(np.arange(len(codes)))
     found = Counter(frozenset(clade.classes) for tree_ in resampled_trees() for clade in tree_.walk())
     if tree is not None:
         shape = tree
-    elif shares is None:
+    elif parts.shares is None:
         shape = settled(everything, merge_by_criterion(everything, classes), position, min_branch_span)
     else:
-        distances = profile_distances(shares, codes, rng)
+        distances = profile_distances(parts, rng)
         for code in np.flatnonzero(np.isnan(np.diag(distances))):
             log.warning(
                 "class %s has no profile of its own, two halves of its cells have nothing in common: "

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+Reals = NDArray[np.floating]
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Moments:
 
     @classmethod
     def of_classes(
-        cls, latents: Array, scale: Array, codes: NDArray[np.int64], n_classes: int, shrinkage: float
+        cls, latents: Reals, scale: Reals, codes: NDArray[np.int64], n_classes: int, shrinkage: float
     ) -> Self:
         """Moments of every class in one pass over its cells.
 
@@ -54,13 +55,20 @@ class Moments:
         for code in range(n_classes):
             rows = codes == code
             n_cells[code] = rows.sum()
-            mean[code], covariance[code], known[code] = _of_cells(latents[rows], scale[rows])
+            mean[code], covariance[code], known[code] = _of_cells(
+                latents[rows].astype(float), scale[rows].astype(float)
+            )
+        return cls.shrunk(n_cells, mean, covariance, known, shrinkage)
+
+    @classmethod
+    def shrunk(cls, n_cells: Array, mean: Array, covariance: Array, known: Array, shrinkage: float) -> Self:
+        """Moments of classes of some numbers of cells (n,), whose covariances lean on their mean; see `of_classes`."""
         trust = n_cells / (n_cells + shrinkage)
-        shrunk = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * covariance.mean(axis=0)
+        leaning = trust[:, None, None] * covariance + (1 - trust[:, None, None]) * covariance.mean(axis=0)
         known = trust[:, None] * known + (1 - trust[:, None]) * known.mean(axis=0)
         # The error of a mean is 1/n, but of a handful of cells nobody can say what is error: to part too early costs
         # time, to part too late costs a class its identity. So small classes are corrected less.
-        return cls(mean, shrunk, trust**2 / n_cells, trust**2 / n_cells, known)
+        return cls(mean, leaning, trust**2 / n_cells, trust**2 / n_cells, known)
 
     @classmethod
     def with_new_class(

@@ -7,24 +7,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from scipy.cluster.hierarchy import average, to_tree
 from scipy.spatial.distance import squareform
 
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Criterion, Group, merge_times
 from branchgen.hierarchy.moments import Array
+from branchgen.hierarchy.parts import Parts
 from branchgen.hierarchy.tree import Clade
 
-N_SPLITS = 4
+N_SPLITS = 16
 """Ways to halve the cells."""
 PER = 1e5
 """Counts to which profiles are scaled before the logarithm: little is seen of genes that are rarer than one of them."""
 
 
-def profile_distances(
-    shares: sparse.csr_matrix, codes: NDArray[np.int64], rng: np.random.Generator, *, resample: bool = False
-) -> Array:
+def profile_distances(parts: Parts, rng: np.random.Generator, *, resample: bool = False) -> Array:
     """One less the correlation over genes of the classes' log profiles, shape (n_classes, n_classes).
 
     A profile of few cells is noisy, and noise lowers every correlation: rare classes would look strange to all others.
@@ -34,16 +32,16 @@ def profile_distances(
 
     Parameters
     ----------
-    shares
-        Counts divided by the cell's total, shape (n_cells, n_genes).
-    codes
-        Class of every cell, shape (n_cells,). The only cell of a class is in both halves.
+    parts
+        Cells of every class, with their shares; the only part of a class is in both halves.
     rng
-        Halves the cells and, with `resample`, draws as many of every half and class with replacement.
+        Halves the parts and, with `resample`, draws as many of every half and class with replacement.
     """
-    covariance = np.zeros((int(codes.max()) + 1,) * 2)
+    n_classes = int(parts.codes.max()) + 1
+    covariance = np.zeros((n_classes, n_classes))
     for _ in range(N_SPLITS):
-        a, b = (_centred_profiles(shares, codes, rows) for rows in _halves(codes, rng, resample=resample))
+        halves = _halves(parts.codes, rng, resample=resample)
+        a, b = (_centred(parts.profiles(rows, n_classes)) for rows in halves)
         covariance += a @ b.T
     covariance = (covariance + covariance.T) / 2
     variance = np.diag(covariance)
@@ -56,23 +54,21 @@ def profile_distances(
 def _halves(
     codes: NDArray[np.int64], rng: np.random.Generator, *, resample: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of two halves of the cells of every class."""
+    """Rows of two halves of the parts of every class."""
     halves: tuple[list[NDArray[np.int64]], list[NDArray[np.int64]]] = ([], [])
     for code in range(int(codes.max()) + 1):
         rows = rng.permutation(np.flatnonzero(codes == code))
         middle = len(rows) // 2
         for half, part in zip(halves, (rows[:middle], rows[middle:]), strict=True):
-            cells = part if len(part) else rows
-            half.append(rng.choice(cells, len(cells)) if resample else cells)
+            chosen = part if len(part) else rows
+            half.append(rng.choice(chosen, len(chosen)) if resample else chosen)
     return np.concatenate(halves[0]), np.concatenate(halves[1])
 
 
-def _centred_profiles(shares: sparse.csr_matrix, codes: NDArray[np.int64], rows: NDArray[np.int64]) -> Array:
-    """Logarithm of the mean share of every gene in a class, less its mean over genes, (n_classes, n_genes)."""
-    n_cells = np.bincount(codes[rows])
-    chosen = sparse.csr_matrix((1 / n_cells[codes[rows]], (codes[rows], rows)), shape=(len(n_cells), shares.shape[0]))
-    profiles = np.log1p(PER * (chosen @ shares).toarray())
-    return np.asarray(profiles - profiles.mean(axis=1, keepdims=True))
+def _centred(profiles: Array) -> Array:
+    """Logarithms of profiles (n_classes, n_genes), less their means over genes."""
+    logarithms = np.log1p(PER * profiles)
+    return np.asarray(logarithms - logarithms.mean(axis=1, keepdims=True))
 
 
 def tree_of_distances(distances: Array, classes: Sequence[str]) -> Clade:

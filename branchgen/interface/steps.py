@@ -20,7 +20,7 @@ STEPS = {
         inputs={},
         outputs={"cells": "prepared cells (h5ad)"},
         options={
-            "source": "path to an h5ad of raw counts, or scanpy:pbmc68k_reduced",
+            "source": "path to an h5ad or a zarr store of raw counts, or scanpy:pbmc68k_reduced",
             "label-key": "column of obs with the cell types",
             "counts": "where the raw counts are: X or the name of a layer (default: X)",
             "split-key": "column of obs (donor, batch) whose values are kept together in one split",

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from anndata import AnnData
 from low_rank import GENES, REF, TRAIN, counts_of, expected_counts
 
 from branchgen.cells import autoencoder
 from branchgen.cells.autoencoder import NegativeBinomialAutoencoder, cells_of_epoch, negative_log_likelihood
 from branchgen.cells.codec import Body, Codec, standardised
+from branchgen.cells.counts import RawCounts, Rows
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.config import EncodeSettings
 from branchgen.errors import BranchgenError
@@ -86,15 +88,33 @@ def test_state_round_trip_and_hash(codec: Codec) -> None:
         Codec.from_state(changed)
 
 
-def test_epochs_of_many_cells_are_parts_of_passes(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = [cells_of_epoch(250, 3, epoch) for epoch in (1, 2)]
+def test_epochs_of_many_cells_are_runs_of_a_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sorted(cells_of_epoch(250, 3, 1)) == list(range(250))
+    assert (cells_of_epoch(250, 3, 1) != cells_of_epoch(250, 3, 2)).any()
     monkeypatch.setattr(autoencoder, "PASS", 100)
+    monkeypatch.setattr(autoencoder, "RUN", 8)
     parts = [cells_of_epoch(250, 3, epoch) for epoch in range(1, 7)]
-    assert [len(part) for part in parts] == [84, 83, 83] * 2
-    for number, order in enumerate(whole):
-        np.testing.assert_array_equal(np.concatenate(parts[3 * number : 3 * number + 3]), order)
-        assert sorted(order) == list(range(250))
-    assert (whole[0] != whole[1]).any()
+    for first in (0, 3):
+        assert sorted(np.concatenate(parts[first : first + 3])) == list(range(250))
+    assert set(parts[0]) != set(parts[3])
+    for part in parts:
+        assert 80 <= len(part) <= 88
+        assert (np.diff(part) != 1).mean() > 0.9
+        for run in np.unique(part // 8):
+            assert (part // 8 == run).sum() == min(8, 250 - 8 * run)
+
+
+def test_cells_in_a_file_give_the_codec_that_cells_in_memory_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(autoencoder, "PASS", 100)
+    monkeypatch.setattr(autoencoder, "RUN", 8)
+    settings = EncodeSettings(n_latent=3, n_hidden=16, max_epochs=4)
+    rows = np.arange(1, TRAIN.shape[0], 2)
+    stored = Rows(counts=RawCounts(AnnData(TRAIN), "X", "cells"), rows=rows)
+    states = [
+        NegativeBinomialAutoencoder.fit(train, REF, settings, 0, torch.device("cpu"), lambda *_: None).state_dict()
+        for train in (TRAIN[rows], stored)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_the_autoencoder_keeps_the_weights_that_are_best_held_out() -> None:

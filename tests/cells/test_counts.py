@@ -6,15 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import anndata
 import numpy as np
+import pandas as pd
 import pytest
 from anndata import AnnData
 from scipy import sparse
 
 from branchgen.cells import counts as module
-from branchgen.cells.counts import RawCounts
+from branchgen.cells.counts import RawCounts, Rows, evenly
 from branchgen.errors import BranchgenError
+from branchgen.files import opened_cells
 
 COUNTS = np.random.default_rng(0).poisson(0.7, size=(30, 11))
 
@@ -114,16 +115,56 @@ def test_some_cells_and_genes(form: str, block: int, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(n_detected, (COUNTS[rows][:, columns] > 0).sum(axis=1))
     assert (counts.select(rows, columns, n_detected) != found).nnz == 0
     assert counts.select(rows[:0], columns).shape == (0, 2)
+    assert counts[rows].dtype == np.int32
+    np.testing.assert_array_equal(counts[rows].toarray(), COUNTS[rows])
+    assert counts[rows[:0]].shape == (0, COUNTS.shape[1])
+    some = Rows(counts=counts, rows=rows)
+    assert some.shape == (5, COUNTS.shape[1])
+    np.testing.assert_array_equal(some[np.array([1, 4])].toarray(), COUNTS[[3, 29]])
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_counts_are_read_from_a_file_block_by_block(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cells_that_are_far_from_the_wanted_ones_are_not_read(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GAP", 4)
+    counts = RawCounts(AnnData(X=FORMS[form](COUNTS)), "X", "cells.h5ad")
+    read: list[slice] = []
+    original = counts._read
+    monkeypatch.setattr(counts, "_read", lambda rows: read.append(rows) or original(rows))
+    rows = np.array([1, 4, 8, 20, 21, 29])
+    np.testing.assert_array_equal(counts[rows].toarray(), COUNTS[rows])
+    assert read == [slice(1, 9), slice(20, 22), slice(29, 30)]
+
+
+def test_rows_at_equal_distances() -> None:
+    rows = np.arange(10, 31, 2)
+    np.testing.assert_array_equal(evenly(rows, 11), rows)
+    np.testing.assert_array_equal(evenly(rows, 3), [10, 20, 30])
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["cells.h5ad", "cells.zarr"])
+def test_counts_are_read_from_a_store_block_by_block(
+    form: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "BLOCK", 40)
-    AnnData(X=FORMS[form](COUNTS)).write_h5ad(tmp_path / "cells.h5ad")
-    cells = anndata.read_h5ad(tmp_path / "cells.h5ad", backed="r")
-    counts = RawCounts(cells, "X", "cells.h5ad")
-    sizes = [block.shape[0] for _, block in counts.blocks(check=True)]
-    assert sizes == [3] * 10
-    every = np.arange(COUNTS.shape[0]), np.arange(COUNTS.shape[1])
-    np.testing.assert_array_equal(counts.select(*every).toarray(), COUNTS)
-    cells.file.close()
+    path = tmp_path / name
+    matrix = FORMS[form](COUNTS)
+    cells = AnnData(X=matrix, layers={"raw": matrix}, obs=pd.DataFrame({"type": pd.Categorical(["a", "b"] * 15)}))
+    cells.uns["branchgen"] = "a record"
+    (cells.write_h5ad if path.suffix == ".h5ad" else cells.write_zarr)(path)
+    with opened_cells(path) as stored:
+        assert stored.uns["branchgen"] == "a record"
+        pd.testing.assert_frame_equal(stored.obs, cells.obs)
+        for slot in ("X", "raw"):
+            counts = RawCounts(stored, slot, name)
+            assert not isinstance(stored.X, np.ndarray)
+            sizes = [block.shape[0] for _, block in counts.blocks(check=True)]
+            assert sizes == [3] * 10
+            every = np.arange(COUNTS.shape[0]), np.arange(COUNTS.shape[1])
+            np.testing.assert_array_equal(counts.select(*every).toarray(), COUNTS)
+            np.testing.assert_array_equal(counts[every[0][::3]].toarray(), COUNTS[::3])
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BranchgenError, match=r"is a folder, but not a zarr store of cells"), opened_cells(tmp_path):
+        pass

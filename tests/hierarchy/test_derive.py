@@ -9,6 +9,7 @@ from branchgen.hierarchy.criteria import CRITERIA, Fidelity, merge_times
 from branchgen.hierarchy.derive import Derivation, derive, flat
 from branchgen.hierarchy.moments import Moments, gaussian_divergence
 from branchgen.hierarchy.newick import parse_newick
+from branchgen.hierarchy.parts import Parts
 from branchgen.hierarchy.topology import merge_by_criterion, tree_of_levels
 from branchgen.hierarchy.tree import Clade, Hierarchy
 
@@ -41,7 +42,7 @@ def derived(
     max_evaluations: float = 1.0,
 ) -> Derivation:
     return derive(
-        *data,
+        Parts.of_cells(*data, np.random.default_rng(2)),
         classes,
         sigma=SCHEDULE.levels,
         criterion=criterion,
