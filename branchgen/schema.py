@@ -35,8 +35,8 @@ DATASET: dict[str, Any] = {
         "source": {
             "type": "string",
             "minLength": 1,
-            "description": "Raw counts: path to an h5ad or a zarr store (relative to the working directory), a URL of an "
-            "h5ad, or scanpy:pbmc68k_reduced.",
+            "description": "Raw counts: path to an h5ad or a zarr store (relative to the working directory), a URL of "
+            "an h5ad, or scanpy:pbmc68k_reduced.",
         },
         "sha256": {
             "type": "string",
@@ -82,7 +82,8 @@ DATASET: dict[str, Any] = {
                     "source": {
                         "type": "string",
                         "minLength": 1,
-                        "description": "Raw counts of the new classes: path to an h5ad or a zarr store with the model's genes.",
+                        "description": "Raw counts of the new classes: path to an h5ad or a zarr store with the "
+                        "genes of the model.",
                     },
                     **COLUMNS,
                 },

@@ -83,7 +83,7 @@ def found(shares: sparse.csr_matrix, codes: np.ndarray, names: list[str]) -> Cla
 
 
 def test_simulated_trees_of_uneven_classes_come_back() -> None:
-    """With 8 to 16 classes, one of them of 1 % of the cells: nine trees in ten are exact, but for chance (of 100, 92)."""
+    """With 8 to 16 classes, one of them of 1 % of the cells: nine trees in ten are exact (of 100, 92)."""
     exact = 0
     for seed in range(N_TREES):
         rng = np.random.default_rng(seed)
