@@ -119,7 +119,7 @@ def read_h5ad(path: Path) -> AnnData:
 
 @contextmanager
 def opened_cells(path: Path) -> Iterator[AnnData]:
-    """Tables of cells in an h5ad or a zarr store, whose X and layers stay there and are read as they are needed.
+    """Tables of cells in an h5ad or a zarr store, whose X, layers and arrays stay there until they are needed.
 
     Other slots are left out, but for uns['branchgen'], if it is there. All is well while the context lasts.
     """
@@ -134,8 +134,12 @@ def opened_cells(path: Path) -> Iterator[AnnData]:
             store: Any = zarr.open_group(path, mode="r") if folder else stack.enter_context(closing(h5py.File(path)))
             if "encoding-type" in store["obs"].attrs:
                 tables = {name: anndata.io.read_elem(store[name]) for name in ("obs", "var")}
-                layers = {name: _lazily(store["layers"][name]) for name in store.get("layers", ())}
-                cells = anndata.AnnData(_lazily(store["X"]) if "X" in store else None, layers=layers, **tables)
+                layers, obsm = (
+                    {name: _lazily(part) for name, part in store[slot].items()} if slot in store else {}
+                    for slot in ("layers", "obsm")
+                )
+                x = _lazily(store["X"]) if "X" in store else None
+                cells = anndata.AnnData(x, layers=layers, obsm=obsm, **tables)
                 if PROVENANCE in store.get("uns", ()):
                     cells.uns[PROVENANCE] = anndata.io.read_elem(store["uns"][PROVENANCE])
             else:
@@ -147,10 +151,23 @@ def opened_cells(path: Path) -> Iterator[AnnData]:
 
 
 def _lazily(matrix: Any) -> Any:
-    """A matrix of a store, sparse or dense, that is read where it is sliced."""
-    import anndata
+    """A matrix of a store, sparse or dense, that is read where it is sliced; a table is read.
 
-    return anndata.io.sparse_dataset(matrix) if hasattr(matrix, "keys") else matrix
+    Numbers that stand in a file one after the other are mapped into memory: the system reads what is looked at, and
+    lets go of it where memory is short.
+    """
+    import anndata
+    import h5py
+    import numpy as np
+
+    if hasattr(matrix, "keys"):
+        sparse = str(matrix.attrs.get("encoding-type")) in {"csr_matrix", "csc_matrix"}
+        return anndata.io.sparse_dataset(matrix) if sparse else anndata.io.read_elem(matrix)
+    numbers = isinstance(matrix, h5py.Dataset) and matrix.dtype.kind in "biuf"
+    offset = matrix.id.get_offset() if numbers else None
+    if offset is None:
+        return matrix
+    return np.memmap(matrix.file.filename, matrix.dtype, "r", offset, matrix.shape)
 
 
 def _require_zarr(path: Path) -> None:
@@ -191,18 +208,23 @@ def _with_twins(path: Path) -> AnnData | None:
 
 
 def write_h5ad(cells: AnnData, path: Path) -> None:
-    """Write an AnnData; call inside `written_together`. Layers that are X itself are one matrix with it on disk."""
+    """Write an AnnData; call inside `written_together`. Layers that are X itself are one matrix with it on disk.
+
+    Arrays of obsm are written as they are: coordinates do not compress, and can be mapped into memory.
+    """
     import anndata
     import h5py
 
     twins = [name for name, layer in cells.layers.items() if layer is cells.X]
-    slots = {name: dict(getattr(cells, name)) for name in ("uns", "obsm", "varm", "obsp", "varp")}
+    slots = {name: dict(getattr(cells, name)) for name in ("uns", "varm", "obsp", "varp")}
     layers = {name: layer for name, layer in cells.layers.items() if name not in twins}
     others = anndata.AnnData(cells.X, obs=cells.obs, var=cells.var, layers=layers, **slots)
     stream = PatientStream(path)
     with closing(stream):
         with h5py.File(stream, "w") as store:
             anndata.io.write_elem(store, "/", others, dataset_kwargs={"compression": "gzip"})
+            for name, values in cells.obsm.items():
+                anndata.io.write_elem(store["obsm"], name, values)
             for name in twins:
                 store["layers"][name] = store["X"]
         stream.raise_error()

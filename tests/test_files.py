@@ -259,6 +259,16 @@ def test_tables_survive_a_round_trip_and_damaged_ones_are_refused(tmp_path: Path
         files.read_table(path)
 
 
+def test_coordinates_of_an_opened_file_are_mapped_into_memory(tmp_path: Path) -> None:
+    cells = random_cells()
+    cells.obsm["X_latent"] = np.random.default_rng(0).normal(size=(cells.n_obs, 3)).astype(np.float32)
+    files.write_h5ad(cells, tmp_path / "cells.h5ad")
+    with files.opened_cells(tmp_path / "cells.h5ad") as opened:
+        assert isinstance(opened.obsm["X_latent"], np.memmap)
+        np.testing.assert_array_equal(opened.obsm["X_latent"], cells.obsm["X_latent"])
+    np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "cells.h5ad").obsm["X_latent"], cells.obsm["X_latent"])
+
+
 @pytest.mark.parametrize("read", [files.read_h5ad, files.read_json, files.read_table, files.file_hash])
 def test_absent_files_and_folders_are_named(read: Callable[[Path], Any], tmp_path: Path) -> None:
     with pytest.raises(BranchgenError, match=r"absent\.x does not exist; check the path"):

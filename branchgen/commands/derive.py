@@ -40,22 +40,23 @@ CELLS_OF_BLOCK = 20_000
 
 def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
     """Derive the hierarchy from the training cells, or its times for a given tree."""
-    latents = files.read_artefact(arguments.latents, "encode")
-    require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
-    codec = files.read_provenance(latents, arguments.latents)["codec"]
-    rows = np.flatnonzero(latents.obs[SPLIT] == "train")
-    types = latents.obs[CELL_TYPE].iloc[rows]
-    classes = list(types.cat.categories)
     if settings.sigma_min >= settings.sigma_max:
         raise BranchgenError(f"sigma_min {settings.sigma_min} must be below sigma_max {settings.sigma_max}")
-    n_latent = latents.obsm[LATENT].shape[1]
+    dealing = numpy_rng(arguments.seed, "derive", "parts")
+    with files.opened_artefact(arguments.latents, "encode") as latents:
+        require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
+        codec = files.read_provenance(latents, arguments.latents)["codec"]
+        rows = np.flatnonzero(latents.obs[SPLIT] == "train")
+        train = latents.obs.iloc[rows]
+        classes = list(train[CELL_TYPE].cat.categories)
+        tree = given_tree(arguments, train, classes)
+        from_profiles = tree is None and settings.topology == "profiles" and not arguments.flat
+        part, codes = deal(train[CELL_TYPE].cat.codes.to_numpy().astype(np.int64), dealing)
+        with counts_of(arguments.cells, train.index) if from_profiles else nullcontext() as counts:
+            parts = Parts.of_blocks(codes, blocks(latents, rows, part, counts))
+    n_latent = parts.total.shape[1]
     schedule = NoiseSchedule.uniform(settings.sigma_min, settings.sigma_max, n_latent)
     shrinkage = float(n_latent)
-    tree = given_tree(arguments, latents.obs.iloc[rows], classes)
-    from_profiles = tree is None and settings.topology == "profiles" and not arguments.flat
-    part, codes = deal(types.cat.codes.to_numpy().astype(np.int64), numpy_rng(arguments.seed, "derive", "parts"))
-    with counts_of(arguments.cells, latents.obs_names[rows]) if from_profiles else nullcontext() as counts:
-        parts = Parts.of_blocks(codes, blocks(latents, rows, part, counts))
     found = (
         flat(classes)
         if arguments.flat

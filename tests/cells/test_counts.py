@@ -151,13 +151,15 @@ def test_counts_are_read_from_a_store_block_by_block(
     matrix = FORMS[form](COUNTS)
     cells = AnnData(X=matrix, layers={"raw": matrix}, obs=pd.DataFrame({"type": pd.Categorical(["a", "b"] * 15)}))
     cells.uns["branchgen"] = "a record"
+    cells.obsm["place"] = np.arange(60.0).reshape(30, 2)
     (cells.write_h5ad if path.suffix == ".h5ad" else cells.write_zarr)(path)
     with opened_cells(path) as stored:
         assert stored.uns["branchgen"] == "a record"
         pd.testing.assert_frame_equal(stored.obs, cells.obs)
+        np.testing.assert_array_equal(stored.obsm["place"][4:6], [[8, 9], [10, 11]])
         for slot in ("X", "raw"):
             counts = RawCounts(stored, slot, name)
-            assert not isinstance(stored.X, np.ndarray)
+            assert type(stored.X) is not np.ndarray
             sizes = [block.shape[0] for _, block in counts.blocks(check=True)]
             assert sizes == [3] * 10
             every = np.arange(COUNTS.shape[0]), np.arange(COUNTS.shape[1])
