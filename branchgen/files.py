@@ -89,14 +89,18 @@ def require_file(path: Path) -> None:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 (hex) of a file's bytes; of a folder, of the names and hashes of its files."""
-    if path.is_dir():
-        parts = sorted((str(file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
-        names = "".join(f"{name} {file_hash(file)}\n" for name, file in parts)
-        return hashlib.sha256(names.encode()).hexdigest()
+    """SHA-256 (hex) of a file's bytes."""
     require_file(path)
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def store_hash(path: Path) -> str:
+    """The same; of a folder, of the names and hashes of its files."""
+    if not path.is_dir():
+        return file_hash(path)
+    parts = sorted((str(file.relative_to(path)), file) for file in path.rglob("*") if file.is_file())
+    return hashlib.sha256("".join(f"{name} {file_hash(file)}\n" for name, file in parts).encode()).hexdigest()
 
 
 def require_h5ad(path: Path) -> None:
@@ -135,8 +139,7 @@ def opened_cells(path: Path) -> Iterator[AnnData]:
             if "encoding-type" in store["obs"].attrs:
                 tables = {name: anndata.io.read_elem(store[name]) for name in ("obs", "var")}
                 layers, obsm = (
-                    {name: _lazily(part) for name, part in store[slot].items()} if slot in store else {}
-                    for slot in ("layers", "obsm")
+                    {name: _lazily(store[slot][name]) for name in store.get(slot, ())} for slot in ("layers", "obsm")
                 )
                 x = _lazily(store["X"]) if "X" in store else None
                 cells = anndata.AnnData(x, layers=layers, obsm=obsm, **tables)

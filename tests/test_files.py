@@ -259,6 +259,18 @@ def test_tables_survive_a_round_trip_and_damaged_ones_are_refused(tmp_path: Path
         files.read_table(path)
 
 
+def test_a_folder_has_the_hash_of_what_is_in_it(tmp_path: Path) -> None:
+    folder = tmp_path / "cells.zarr"
+    (folder / "X").mkdir(parents=True)
+    (folder / "X" / "0").write_text("a")
+    found = files.store_hash(folder)
+    moved = folder.rename(tmp_path / "moved.zarr")
+    assert files.store_hash(moved) == found
+    (moved / "X" / "0").rename(moved / "X" / "1")
+    assert files.store_hash(moved) != found
+    assert files.store_hash(moved / "X" / "1") == files.file_hash(moved / "X" / "1")
+
+
 def test_coordinates_of_an_opened_file_are_mapped_into_memory(tmp_path: Path) -> None:
     cells = random_cells()
     cells.obsm["X_latent"] = np.random.default_rng(0).normal(size=(cells.n_obs, 3)).astype(np.float32)

@@ -76,7 +76,7 @@ def opened_source(source: str) -> Iterator[tuple[AnnData, str]]:
             # `prepare` refuses duplicate names with a sentence of its own.
             warnings.filterwarnings("ignore", message=r".* names are not unique", category=UserWarning)
             cells = stack.enter_context(files.opened_cells(path))
-        yield cells, files.file_hash(path)
+        yield cells, files.store_hash(path)
 
 
 def log_result(prepared: AnnData, removed: Removed, table: pd.DataFrame) -> None:
