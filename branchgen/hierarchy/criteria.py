@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +17,9 @@ Group = tuple[int, ...]
 Sigma = Callable[[Array], Array]
 """Noise levels of every coordinate, (n, d), at times (n,)."""
 
+Curve = Callable[[Array], Array]
+"""Measure of n sets of groups, (n,), at times (n,)."""
+
 _BISECTIONS = 14
 _CHUNK = 2048
 
@@ -25,8 +29,8 @@ class Criterion(Protocol):
 
     budget: float
 
-    def excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
-        """Measure of each of n sets of groups at its own time, shape (n,); all sets hold as many groups."""
+    def curve(self, sets: Sequence[Sequence[Group]]) -> Curve:
+        """Measure of n sets of groups as a function of a time (n,) for each; all sets hold as many groups."""
 
 
 class Fidelity:
@@ -43,36 +47,62 @@ class Fidelity:
         self._pooled: dict[Group, tuple[Array, Array]] = {}
         self._noise: dict[tuple[tuple[Group, ...], int], tuple[float, float]] = {}
 
-    def excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
-        parts = [self._excess(sets[i : i + _CHUNK], times[i : i + _CHUNK]) for i in range(0, len(sets), _CHUNK)]
-        return np.concatenate(parts)
-
-    def _excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
-        noise = self._sigma(times)[:, :, None] ** 2 * np.eye(self._moments.mean.shape[1])
+    def curve(self, sets: Sequence[Sequence[Group]]) -> Curve:
         mean, covariance = self._stack([tuple(sorted(sum(groups, ()))) for groups in sets])
+        children = [self._stack([groups[i] for groups in sets]) for i in range(len(sets[0]))]
+        # Along the eigenvectors of what is common, noise that is the same in all coordinates is added to eigenvalues
+        # alone, and a time costs next to nothing.
+        common, basis = np.linalg.eigh(covariance)
+        parts = [self._along(sets, i, child, mean, basis) for i, child in enumerate(children)]
+
+        def measure(times: Array) -> Array:
+            levels = self._sigma(times) ** 2
+            if np.ptp(levels, axis=1).any():
+                return self._excess(sets, levels, mean, covariance, children)
+            total = common + levels
+            return np.asarray(np.max([part.excess(total, levels) for part in parts], axis=0))
+
+        return measure
+
+    def _along(
+        self, sets: Sequence[Sequence[Group]], child: int, moments: tuple[Array, Array], mean: Array, basis: Array
+    ) -> _Along:
+        m, s = moments
+        rotated = basis.transpose(0, 2, 1) @ s @ basis
+        return _Along(
+            apart=np.einsum("nij,ni->nj", basis, m - mean),
+            variance=np.diagonal(rotated, axis1=1, axis2=2),
+            own=np.linalg.eigvalsh(s),
+            estimated=rotated - basis.transpose(0, 2, 1) @ (self._known(sets, child)[:, :, None] * basis),
+            noise=np.array([self._difference_noise(tuple(groups), child) for groups in sets]).T,
+        )
+
+    def _excess(
+        self,
+        sets: Sequence[Sequence[Group]],
+        levels: Array,
+        mean: Array,
+        covariance: Array,
+        children: Sequence[tuple[Array, Array]],
+    ) -> Array:
+        """The same for any variances of the noise, (n, d)."""
+        noise = levels[:, :, None] * np.eye(mean.shape[1])
         precision = np.asarray(np.linalg.inv(covariance + noise), dtype=float)
         log_determinant = np.asarray(np.linalg.slogdet(covariance + noise)[1], dtype=float)
         excesses = []
-        for i in range(len(sets[0])):
-            m, s = self._stack([groups[i] for groups in sets])
+        for i, (m, s) in enumerate(children):
             divergence = divergence_by_precision(m, s + noise, mean, precision, log_determinant)
-            # Only the spread of the cells is estimated: the variance of their posteriors has no error to speak of.
-            known = np.stack([self._moments.known[list(groups[i])].mean(axis=0) for groups in sets])
-            estimated = precision @ (s - known[:, :, None] * np.eye(s.shape[-1]))
+            estimated = precision @ (s - self._known(sets, i)[:, :, None] * np.eye(s.shape[-1]))
             excesses.append(np.maximum(divergence - self._bias(sets, i, estimated), 0))
         return np.asarray(np.max(excesses, axis=0))
 
-    def _bias(self, sets: Sequence[Sequence[Group]], child: int, relative: Array) -> Array:
-        """Expected divergence of a child's estimated moments from the pooled ones where the true ones agree.
+    def _known(self, sets: Sequence[Sequence[Group]], child: int) -> Array:
+        """Variance of the posteriors of a child's cells, (n, d): only the spread of the cells is estimated."""
+        return np.stack([self._moments.known[list(groups[child])].mean(axis=0) for groups in sets])
 
-        To second order in the errors, with R = Σ⁻¹ S the estimated share of the noised covariance, shape (n, d, d), and
-        errors of mean and covariance as large as those of 1/a and 1/b independent cells:
-        ½ a tr R + ¼ b ((tr R)² + tr R²).
-        """
+    def _bias(self, sets: Sequence[Sequence[Group]], child: int, relative: Array) -> Array:
         a, b = np.array([self._difference_noise(tuple(groups), child) for groups in sets]).T
-        trace = np.trace(relative, axis1=1, axis2=2)
-        square = np.einsum("nij,nji->n", relative, relative)
-        return np.asarray(a * trace / 2 + b * (trace**2 + square) / 4)
+        return _bias(a, b, relative)
 
     def _difference_noise(self, groups: tuple[Group, ...], child: int) -> tuple[float, float]:
         """Errors a and b of a child's moments less the pooled ones', whose part they are."""
@@ -95,6 +125,42 @@ class Fidelity:
         return np.stack([self._pooled[g][0] for g in groups]), np.stack([self._pooled[g][1] for g in groups])
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Along:
+    """Moments of a child along the eigenvectors of what it has in common with the others; n sets, d coordinates."""
+
+    apart: Array
+    """Its mean less the common one, (n, d)."""
+    variance: Array
+    """Diagonal of its covariance, (n, d)."""
+    own: Array
+    """Eigenvalues of its covariance, (n, d)."""
+    estimated: Array
+    """Estimated part of its covariance, (n, d, d)."""
+    noise: Array
+    """Errors a and b of its moments, (2, n)."""
+
+    def excess(self, total: Array, level: Array) -> Array:
+        """Divergence less its bias, (n,), for common eigenvalues with noise (n, d) and the noise's variances (n, d)."""
+        trace = ((self.variance + level + self.apart**2) / total).sum(axis=1)
+        logarithms = np.log(total).sum(axis=1) - np.log(self.own + level).sum(axis=1)
+        divergence = (trace - total.shape[1] + logarithms) / 2
+        bias = _bias(self.noise[0], self.noise[1], self.estimated / total[:, :, None])
+        return np.asarray(np.maximum(divergence - bias, 0))
+
+
+def _bias(a: Array, b: Array, relative: Array) -> Array:
+    """Expected divergence of a child's estimated moments from the pooled ones where the true ones agree, (n,).
+
+    To second order in the errors, with R = Σ⁻¹ S the estimated share of the noised covariance, shape (n, d, d), and
+    errors of mean and covariance as large as those of 1/a and 1/b independent cells:
+    ½ a tr R + ¼ b ((tr R)² + tr R²).
+    """
+    trace = np.trace(relative, axis1=1, axis2=2)
+    square = np.einsum("nij,nji->n", relative, relative)
+    return np.asarray(a * trace / 2 + b * (trace**2 + square) / 4)
+
+
 class Similarity:
     """Root-mean-square distance between cells of different children, relative to that between cells of one class.
 
@@ -111,7 +177,10 @@ class Similarity:
         self._between = apart + spread[:, None] + spread[None]
         self._within = 2 * spread
 
-    def excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
+    def curve(self, sets: Sequence[Sequence[Group]]) -> Curve:
+        return lambda times: self._excess(sets, times)
+
+    def _excess(self, sets: Sequence[Sequence[Group]], times: Array) -> Array:
         noise = 2 * (self._sigma(times) ** 2).sum(axis=-1)
         ratios = np.zeros(len(sets))
         for i, groups in enumerate(sets):
@@ -126,14 +195,24 @@ class Similarity:
 CRITERIA: dict[str, Callable[[Moments, Sigma, float], Criterion]] = {"fidelity": Fidelity, "similarity": Similarity}
 
 
+def in_chunks(sets: Sequence[Sequence[Group]]) -> Iterator[slice]:
+    """Places of as many sets as can be in memory at once."""
+    for first in range(0, len(sets), _CHUNK):
+        yield slice(first, first + _CHUNK)
+
+
 def merge_times(criterion: Criterion, sets: Sequence[Sequence[Group]]) -> NDArray[np.float64]:
     """Earliest time in [0, 1] at which each set of groups is within the budget; 1 where it never is."""
+    parts = [_merge_times(criterion, sets[place]) for place in in_chunks(sets)]
+    return np.concatenate([np.zeros(0), *parts])
+
+
+def _merge_times(criterion: Criterion, sets: Sequence[Sequence[Group]]) -> NDArray[np.float64]:
     low, high = np.zeros(len(sets)), np.full(len(sets), HORIZON)
-    if not len(sets):
-        return high
-    high[criterion.excess(sets, low) <= criterion.budget] = 0.0
+    curve = criterion.curve(sets)
+    high[curve(low) <= criterion.budget] = 0.0
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
-        within = criterion.excess(sets, middle) <= criterion.budget
+        within = curve(middle) <= criterion.budget
         low, high = np.where(within, low, middle), np.where(within, middle, high)
     return high

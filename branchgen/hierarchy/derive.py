@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from branchgen.hierarchy.criteria import CRITERIA, Criterion, Sigma, merge_times
+from branchgen.hierarchy.criteria import CRITERIA, Criterion, Sigma, in_chunks, merge_times
 from branchgen.hierarchy.moments import Array
 from branchgen.hierarchy.parts import Parts
 from branchgen.hierarchy.topology import consensus, joined, merge_by_criterion, profile_distances, tree_of_distances
@@ -230,5 +230,9 @@ def divergence_over_time(
     if not len(a):
         return a, b, np.zeros((len(times), 0))
     pairs = [((int(i),), (int(j),)) for i, j in zip(a, b, strict=True)]
-    values = np.stack([criterion.excess(pairs, np.full(len(pairs), time)) for time in times])
+    values = np.empty((len(times), len(pairs)))
+    for place in in_chunks(pairs):
+        curve = criterion.curve(pairs[place])
+        for row, time in zip(values, times, strict=True):
+            row[place] = curve(np.full(len(pairs[place]), time))
     return a, b, values

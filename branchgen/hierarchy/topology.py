@@ -16,8 +16,8 @@ from branchgen.hierarchy.moments import Array
 from branchgen.hierarchy.parts import Parts
 from branchgen.hierarchy.tree import Clade
 
-N_SPLITS = 16
-"""Ways to halve the cells."""
+N_SPLITS, N_SPLITS_OF_RESAMPLE = 16, 4
+"""Ways to halve the cells, and to halve those of a resample."""
 PER = 1e5
 """Counts to which profiles are scaled before the logarithm: little is seen of genes that are rarer than one of them."""
 
@@ -39,7 +39,8 @@ def profile_distances(parts: Parts, rng: np.random.Generator, *, resample: bool 
     """
     n_classes = int(parts.codes.max()) + 1
     covariance = np.zeros((n_classes, n_classes))
-    for _ in range(N_SPLITS):
+    n_splits = N_SPLITS_OF_RESAMPLE if resample else N_SPLITS
+    for _ in range(n_splits):
         halves = _halves(parts.codes, rng, resample=resample)
         a, b = (_centred(parts.profiles(rows, n_classes)) for rows in halves)
         covariance += a @ b.T

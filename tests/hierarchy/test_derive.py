@@ -180,13 +180,26 @@ def test_variance_of_posteriors_is_no_error_of_estimation(n_cells: int) -> None:
     assert np.mean(times) == pytest.approx(expected, abs=0.05)
 
 
+def test_noise_of_equal_levels_is_noise_of_any_levels() -> None:
+    """The measure along eigenvectors is the one that inverts matrices."""
+    x, scale, codes = simulate(dict.fromkeys(CLASSES, 60))
+    moments = Moments.of_classes(x, scale, codes, len(CLASSES), float(D))
+    sets = [[(0,), (3, 4)], [(1, 2), (0,)], [(4,), (2,)]]
+    times = np.array([0.0, 0.3, 0.8])
+    unequal = np.where(np.arange(D) == 1, 1 + 1e-12, 1.0)
+    found = Fidelity(moments, SCHEDULE.levels, 1.0).curve(sets)(times)
+    expected = Fidelity(moments, lambda t: SCHEDULE.levels(t) * unequal, 1.0).curve(sets)(times)
+    assert (found > 0).all()
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
 def test_every_criterion_falls_with_noise() -> None:
     x, scale, codes = simulate(dict.fromkeys(CLASSES, 100))
     moments = Moments.of_classes(x, scale, codes, len(CLASSES), float(D))
     for make in CRITERIA.values():
         criterion = make(moments, SCHEDULE.levels, 1.0)
         sets = [[(0,), (3, 4)]] * 21
-        assert (np.diff(criterion.excess(sets, np.linspace(0, 1, 21))) <= 1e-12).all()
+        assert (np.diff(criterion.curve(sets)(np.linspace(0, 1, 21))) <= 1e-12).all()
 
 
 def test_a_given_tree_gets_times_only() -> None:
