@@ -19,6 +19,19 @@ class BenchmarkStepsSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkScaleSettings(Section):
+    """Time, memory and traffic of every step, by the number of cells and of classes."""
+
+    n_cells: str = knob("10000,100000,1000000", "Numbers of cells, separated by commas.")
+    n_classes: str = knob(
+        "10,50,200", "Numbers of classes, separated by commas; all are run with all numbers of cells."
+    )
+    n_genes: int = knob(2000, "Genes.", low=50)
+    max_epochs: int = knob(10, "Passes of encode over the training cells, or over 100,000 of them.", low=1)
+    n_steps: int = knob(500, "Training steps; a second training takes twice as many.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkEvaluateSettings(Section):
     """Time and memory of an evaluation."""
 

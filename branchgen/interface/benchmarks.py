@@ -5,6 +5,7 @@ from __future__ import annotations
 from branchgen.benchmark_config import (
     BenchmarkEvaluateSettings,
     BenchmarkExtendSettings,
+    BenchmarkScaleSettings,
     BenchmarkSharingSettings,
     BenchmarkStepsSettings,
     BenchmarkTransmuteSettings,
@@ -66,6 +67,12 @@ BENCHMARKS = {
         required=("state-key",),
         device=True,
     ),
+    "benchmark-scale": Command(
+        summary="Measure time, memory and traffic of every step on simulated atlases, by cells and classes.",
+        inputs={},
+        outputs={"table": "a row for every step and size (parquet)"},
+        device=True,
+    ),
     "benchmark-steps": Command(
         summary="Time training and sampling steps by the number of branches.",
         inputs={},
@@ -78,6 +85,7 @@ BENCHMARKS = {
 
 SETTINGS: dict[str, type[Section]] = {
     "benchmark-steps": BenchmarkStepsSettings,
+    "benchmark-scale": BenchmarkScaleSettings,
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,
     "benchmark-sharing": BenchmarkSharingSettings,
