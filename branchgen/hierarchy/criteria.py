@@ -72,7 +72,7 @@ class Fidelity:
         return _Along(
             apart=np.einsum("nij,ni->nj", basis, m - mean),
             variance=np.diagonal(rotated, axis1=1, axis2=2),
-            own=np.linalg.eigvalsh(s),
+            own=np.asarray(np.linalg.eigvalsh(s), dtype=float),
             estimated=rotated - basis.transpose(0, 2, 1) @ (self._known(sets, child)[:, :, None] * basis),
             noise=np.array([self._difference_noise(tuple(groups), child) for groups in sets]).T,
         )
