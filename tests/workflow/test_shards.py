@@ -39,3 +39,12 @@ def test_gathered_shards_are_the_cells_of_one_job(finished: Path, tmp_path: Path
     assert (found.X != expected.X).nnz == 0
     assert found.uns["branchgen"] == expected.uns["branchgen"]
     assert not list((folder / "results/tiny/shards").glob("*"))
+
+    shards = [f"results/tiny/shards/{number}.h5ad" for number in (1, 2, 3)]
+    run = snakemake(
+        "--directory", folder, "--configfile", config, "--rerun-triggers", "mtime", "--notemp", "--", *shards
+    )
+    assert run.returncode == 0, run.stdout
+    parts = anndata.concat([anndata.read_h5ad(folder / shard) for shard in shards])
+    pd.testing.assert_frame_equal(parts.obs, expected.obs, check_categorical=False)
+    assert (parts.X != expected.X).nnz == 0
