@@ -16,8 +16,10 @@ import pytest
 import torch
 from run_commands import command_line, run_command
 
+from branchgen import distributed
 from branchgen.diffusion.batches import N_SEGMENTS
 from branchgen.diffusion.computing import Processes
+from branchgen.errors import BranchgenError
 
 SETTINGS: dict[str, Any] = {"n_steps": 150, "validate_every": 50, "learning_rate": 0.01}
 LONG: dict[str, Any] = {"n_steps": 800, "validate_every": 100}
@@ -52,6 +54,20 @@ def curves_agree(one: Path, other: Path) -> None:
 def test_shares_make_up_the_batch(n: int) -> None:
     segments = list(range(N_SEGMENTS))
     assert [i for rank in range(n) for i in segments[Processes(rank=rank, n=n).share]] == segments
+
+
+def test_every_process_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen: list[torch.device] = []
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(distributed, "choose_device", torch.device)
+    for name in ("auto", "cuda"):
+        assert distributed._own_device(name) == torch.device("cuda:3")
+    assert distributed._own_device("cpu") == torch.device("cpu")
+    assert chosen == [torch.device("cuda:3")] * 2
+    with pytest.raises(BranchgenError, match="device 'cuda:1' is one GPU for several processes"):
+        distributed._own_device("cuda:1")
 
 
 def test_two_processes_train_as_one(tiny_run: Path, tmp_path: Path) -> None:
