@@ -67,7 +67,7 @@ def _truth(text: str) -> bool:
     """A truth value as YAML and Python write it."""
     found = {"true": True, "false": False}.get(text.lower())
     if found is None:
-        raise argparse.ArgumentTypeError(f"{text!r} must be true or false")
+        raise argparse.ArgumentTypeError(f"invalid bool value: {text!r}; it must be true or false")
     return found
 
 

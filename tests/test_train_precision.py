@@ -45,4 +45,4 @@ def test_the_network_is_compiled_where_it_is_asked_for(
 def test_what_is_neither_true_nor_false_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         build_parser().parse_args(["train", "--compile", "yes"])
-    assert "argument --compile: 'yes' must be true or false" in capsys.readouterr().err
+    assert "argument --compile: invalid bool value: 'yes'; it must be true or false" in capsys.readouterr().err
