@@ -56,11 +56,19 @@ def add_settings(group: argparse._ArgumentGroup, section: type[Section]) -> None
         literal = typing.get_origin(hint) is Literal
         group.add_argument(
             f"--{knob.name.replace('_', '-')}",
-            type=str if literal else hint,
+            type=str if literal else _truth if hint is bool else hint,
             choices=typing.get_args(hint) if literal else None,
             default=knob.default,
             help=f"{knob.metadata['meaning'].replace('%', '%%')} (default: {knob.default})",
         )
+
+
+def _truth(text: str) -> bool:
+    """A truth value as YAML and Python write it."""
+    found = {"true": True, "false": False}.get(text.lower())
+    if found is None:
+        raise argparse.ArgumentTypeError(f"invalid bool value: {text!r}; it must be true or false")
+    return found
 
 
 def settings_of(arguments: argparse.Namespace) -> Section:

@@ -106,6 +106,14 @@ class TrainSettings(FitSettings):
         "proportional", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
     )
     checkpoint_seconds: float = knob(60.0, "Seconds between checkpoints.", low=0)
+    precision: Literal["float32", "bfloat16"] = knob(
+        "float32",
+        "Precision of the network's matrix products in training; bfloat16 is for GPUs and wide networks. Weights, "
+        "the Gaussians, the loss and sampling are float32.",
+    )
+    compile: bool = knob(
+        default=False, meaning="Compile the network for training, which takes a minute and a C++ compiler."
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

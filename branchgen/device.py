@@ -13,7 +13,7 @@ from branchgen.errors import BranchgenError
 def choose_device(name: str) -> torch.device:
     """Device by name: auto takes a GPU where there is one; BranchgenError where the named one is absent or broken."""
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = "cuda" if uses_gpu(name) else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -28,6 +28,11 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda":
         _require_working(device)
     return device
+
+
+def uses_gpu(name: str) -> bool:
+    """Whether a device of this name is a GPU, and torch sees one."""
+    return name != "cpu" and torch.cuda.is_available()
 
 
 def describe(device: torch.device) -> str:

@@ -96,7 +96,7 @@ def extend(
     seed: int,
     device: torch.device,
     provenance: str,
-    report: Callable[[int, float, float], None],
+    report: Callable[[int, torch.Tensor, float], None],
 ) -> tuple[Model, Extension]:
     """The model with one more class, and how it came there.
 

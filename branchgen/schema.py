@@ -217,14 +217,18 @@ def _setting(knob: dataclasses.Field[Any], hint: Any) -> dict[str, Any]:
     return {"type": {int: "integer", float: "number", bool: "boolean"}[hint], **bounds, **about}
 
 
+def default_text(default: Any) -> str:
+    """A default as YAML has it."""
+    return str(default).lower() if isinstance(default, bool) else str(default)
+
+
 def settings_table(section: type[Section]) -> str:
     """Markdown table of the settings of one command: name, meaning, default and range."""
     lines = ["| setting | meaning | default | range |", "|---|---|---|---|"]
     hints = typing.get_type_hints(section)
     for knob in dataclasses.fields(section):
-        lines.append(
-            f"| `{knob.name}` | {knob.metadata['meaning']} | `{knob.default}` | {_range(knob, hints[knob.name])} |"
-        )
+        default, range_ = default_text(knob.default), _range(knob, hints[knob.name])
+        lines.append(f"| `{knob.name}` | {knob.metadata['meaning']} | `{default}` | {range_} |")
     return "\n".join(lines)
 
 

@@ -32,3 +32,12 @@ def torch_generator(seed: int, *names: str | int) -> torch.Generator:
     generator = torch.Generator()
     generator.manual_seed(named_seed(seed, *names))
     return generator
+
+
+def device_generator(rng: np.random.Generator, device: torch.device) -> torch.Generator:
+    """Generator on a device for what is too much to be drawn elsewhere; seeded by a draw of a NumPy generator."""
+    import torch
+
+    generator = torch.Generator(device)
+    generator.manual_seed(int(rng.integers(2**63)))
+    return generator

@@ -36,12 +36,21 @@ def terminate(number: int, frame: FrameType | None) -> None:
     raise Terminated(number)
 
 
-class Requests:
-    """Signals that ask for a checkpoint, and maybe for the end after it; a second one does not wait for it."""
+_NOTHING, _CHECKPOINT = 0, 1
+"""What may be asked for, besides the end: that is asked for by the number of its signal, which is larger."""
 
-    def __init__(self) -> None:
-        self.pending = False
-        self._last: int | None = None
+
+class Requests:
+    """Signals that ask for a checkpoint, and maybe for the end after it.
+
+    Of several processes, `largest` is the largest of the numbers that they give, so that they hear of a signal at the
+    same step. A second signal to end does not wait for the checkpoint. But where one launcher passes signals on
+    (`passed_on`), the second is the first once more: schedulers signal the launcher and the processes.
+    """
+
+    def __init__(self, largest: Callable[[int], int] = int, *, passed_on: bool = False) -> None:
+        self._largest, self._passed_on = largest, passed_on
+        self._asked = self._heard = _NOTHING
 
     @contextmanager
     def noted(self) -> Iterator[Requests]:
@@ -49,19 +58,32 @@ class Requests:
         with handled({signal.SIGUSR1: self._save, signal.SIGTERM: self._end, signal.SIGINT: self._end}):
             yield self
 
+    def listen(self) -> bool:
+        """Whether any process has been asked for a checkpoint; all of them have to listen at the same steps."""
+        self._heard = self._largest(self._asked)
+        return self.heard
+
+    @property
+    def heard(self) -> bool:
+        """What was found when last listened, until it is answered."""
+        return self._heard > _NOTHING
+
     def answered(self) -> None:
         """A checkpoint is written; raises Terminated or KeyboardInterrupt where it was to be the last."""
-        self.pending = False
-        if self._last is not None:
-            _raise(self._last)
+        heard, self._heard = self._heard, _NOTHING
+        # What was asked for in the meantime waits for the next step, of which the others know.
+        if self._asked <= heard:
+            self._asked = _NOTHING
+        if heard > _CHECKPOINT:
+            _raise(heard)
 
     def _save(self, number: int, frame: FrameType | None) -> None:
-        self.pending = True
+        self._asked = max(self._asked, _CHECKPOINT)
 
     def _end(self, number: int, frame: FrameType | None) -> None:
-        if self._last is not None:
+        if self._asked > _CHECKPOINT and not self._passed_on:
             _raise(number)
-        self.pending, self._last = True, number
+        self._asked = max(self._asked, number)
 
 
 def _raise(number: int) -> None:

@@ -16,13 +16,13 @@ PACKAGE = Path(__file__).parent.parent / "branchgen"
 
 # From the ground up; a module imports only from its own line or from lines above it.
 LAYERS = (
-    ("errors", "seeds", "provenance"),
+    ("errors", "pinned", "seeds", "provenance"),
     ("section",),
     ("config", "benchmark_config"),
     ("cells", "hierarchy"),
     ("diffusion",),
     ("analysis",),
-    ("hdf5", "files", "growing", "device", "measured", "progress", "signals"),
+    ("hdf5", "files", "growing", "device", "distributed", "measured", "progress", "signals"),
     ("trained", "extension", "generation_cost"),
     ("commands", "api"),
     ("interface",),
@@ -38,6 +38,7 @@ EDGE = (
     "files",
     "growing",
     "device",
+    "distributed",
     "measured",
     "progress",
     "signals",
@@ -59,6 +60,7 @@ ALLOWED = {
     "benchmark_config": set(),
     "section": set(),
     "errors": set(),
+    "pinned": {"torch"},
     "seeds": {"numpy", "torch"},
     "provenance": set(),
 }

@@ -11,7 +11,7 @@ import textwrap
 from pathlib import Path
 
 from branchgen.config import SECTIONS
-from branchgen.schema import schema_text, settings_table
+from branchgen.schema import default_text, schema_text, settings_table
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
@@ -39,7 +39,7 @@ def _settings(section: str) -> str:
     lines = [f"# {_meaning(section)}", f"{section}:"]
     for knob in dataclasses.fields(SECTIONS[section]):
         lines += [f"  # {line}" for line in textwrap.wrap(knob.metadata["meaning"], 112)]
-        lines.append(f"  {knob.name}: {knob.default}")
+        lines.append(f"  {knob.name}: {default_text(knob.default)}")
     return "\n".join(lines) + "\n"
 
 

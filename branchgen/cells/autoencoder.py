@@ -17,6 +17,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from branchgen.config import EncodeSettings
+from branchgen.pinned import to_device
 from branchgen.seeds import numpy_rng, torch_generator
 
 SMALLEST_DISPERSION = 1e-2
@@ -203,11 +204,11 @@ class NegativeBinomialAutoencoder(nn.Module):
         rows, place = np.unique(order, return_inverse=True)
         cells = counts[rows]
         generator = torch_generator(seed, "encode", "noise", epoch)
-        total = 0.0
+        total = self._nothing()
         for first in range(0, n_cells, settings.batch_size):
             batch = self._dense(cells[place[first : first + settings.batch_size]])
-            noise = torch.randn((len(batch), self.sizes[1]), generator=generator).to(batch)
-            kept = torch.rand(batch.shape, generator=generator).to(batch) >= settings.dropout
+            noise = self._here(torch.randn((len(batch), self.sizes[1]), generator=generator))
+            kept = self._here(torch.rand(batch.shape, generator=generator) >= settings.dropout)
             loss = self._loss(batch, noise, settings.kl_weight, kept / (1 - settings.dropout)).mean()
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -217,21 +218,28 @@ class NegativeBinomialAutoencoder(nn.Module):
             with torch.no_grad():
                 decay = min(_AVERAGE_DECAY, (1 + n_steps) / (10 + n_steps))
                 torch._foreach_lerp_(list(average.parameters()), list(self.parameters()), 1 - decay)
-            total += float(loss.detach()) * len(batch)
-        return total / int(n_cells)
+            total += loss.detach().double() * len(batch)
+        return float(total) / int(n_cells)
 
     @torch.no_grad()
     def _held_out(self, counts: sparse.csr_matrix, settings: EncodeSettings, seed: int) -> float:
         generator = torch_generator(seed, "encode", "validate")
-        total = 0.0
+        total = self._nothing()
         for first in range(0, counts.shape[0], _VALIDATION_BLOCK):
             batch = self._dense(counts[first : first + _VALIDATION_BLOCK])
-            noise = torch.randn((len(batch), self.sizes[1]), generator=generator).to(batch)
-            total += float(self._loss(batch, noise, settings.kl_weight).sum())
-        return total / int(counts.shape[0])
+            noise = self._here(torch.randn((len(batch), self.sizes[1]), generator=generator))
+            total += self._loss(batch, noise, settings.kl_weight).sum().double()
+        return float(total) / int(counts.shape[0])
 
     def _dense(self, counts: sparse.csr_matrix) -> Tensor:
-        return torch.from_numpy(counts.toarray().astype(np.float32)).to(self.library)
+        return self._here(torch.from_numpy(counts.toarray().astype(np.float32)))
+
+    def _here(self, values: Tensor) -> Tensor:
+        return to_device(values, self.library.device)
+
+    def _nothing(self) -> Tensor:
+        """Beginning of a sum on the device: looking at every term would wait for it."""
+        return torch.zeros((), dtype=torch.float64, device=self.library.device)
 
     def _snapshot(self) -> dict[str, Tensor]:
         return {name: value.detach().clone() for name, value in self.state_dict().items()}

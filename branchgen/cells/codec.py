@@ -19,10 +19,13 @@ from scipy import sparse
 from torch import Tensor
 
 from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
+from branchgen.cells.drawing import drawn_on_device
 from branchgen.cells.offsets import shifted
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.errors import BranchgenError
+from branchgen.pinned import to_device
 from branchgen.provenance import FORMAT_VERSION, state_hash
+from branchgen.seeds import device_generator
 
 _ENCODE_BLOCK = 1024
 
@@ -85,8 +88,14 @@ class Codec:
         return (expected, dispersion) if self.shift is None else shifted(expected, dispersion, self.shift)
 
     def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
-        """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate)."""
-        expected, dispersion = (part.cpu().numpy() for part in self.decode(latents))
+        """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate).
+
+        Drawn where they are decoded; a GPU draws other counts than the CPU.
+        """
+        parameters = self.decode(latents)
+        if self.centre.device.type == "cuda":
+            return drawn_on_device(*parameters, device_generator(rng, self.centre.device))
+        expected, dispersion = (part.numpy() for part in parameters)
         rate = rng.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
         return sparse.csr_matrix(rng.poisson(rate).astype(np.int32))
 
@@ -136,7 +145,7 @@ class Codec:
 
 def dense(counts: sparse.csr_matrix, like: Tensor) -> Tensor:
     """Dense float counts of a block of cells, on the device of `like`."""
-    return torch.from_numpy(counts.toarray().astype(np.float32)).to(like)
+    return to_device(torch.from_numpy(counts.toarray().astype(np.float32)), like.device)
 
 
 def raw_latents(body: Body, counts: Tensor) -> tuple[Tensor, Tensor]:

@@ -103,7 +103,7 @@ def fit_autoencoder(
 
         def report(epoch: int, train_loss: float, ref_loss: float) -> None:
             losses.append(ref_loss)
-            progress.to(epoch, f"train {train_loss:.1f}, ref {ref_loss:.1f} nats per cell")
+            progress.to(epoch, lambda: f"train {train_loss:.1f}, ref {ref_loss:.1f} nats per cell")
 
         body = NegativeBinomialAutoencoder.fit(train, ref, settings, seed, device, report)
     log.info("best of %d epochs: %d, %.1f nats per cell of ref", len(losses), np.argmin(losses) + 1, min(losses))

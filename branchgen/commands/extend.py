@@ -7,6 +7,7 @@ import json
 import logging
 
 import pandas as pd
+from torch import Tensor
 
 from branchgen import files
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
@@ -44,8 +45,8 @@ def run(arguments: argparse.Namespace, settings: ExtendSettings) -> None:
         new = NewCells.of(cells, name, str(arguments.cells))
         with Progress(f"extend by {name}", settings.n_steps) as progress:
 
-            def report(step: int, loss: float, held_out: float, progress: Progress = progress) -> None:
-                progress.to(step, f"loss {loss:.3f}, held-out {held_out:.3f}")
+            def report(step: int, loss: Tensor, held_out: float, progress: Progress = progress) -> None:
+                progress.to(step, lambda: f"loss {loss:.3f}, held-out {held_out:.3f}")
 
             model, found = extend(model, trained.codec, new, settings, arguments.seed, device, record, report)
         rows.append(found.to_row())

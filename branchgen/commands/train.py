@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 import os
 import shutil
 from collections.abc import Mapping
@@ -18,14 +19,16 @@ from anndata import AnnData
 from branchgen import __version__, files
 from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import TrainSettings
-from branchgen.device import choose_device, describe
+from branchgen.device import describe
 from branchgen.diffusion.batches import TrainingData, class_weights
 from branchgen.diffusion.checkpoint import Model, require_same_codec
+from branchgen.diffusion.computing import Computing, Processes
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.train import TrainingState, fit
 from branchgen.diffusion.validation import history_columns
+from branchgen.distributed import joined
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Hierarchy
@@ -39,7 +42,14 @@ log = logging.getLogger(__name__)
 
 def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     """Train, from the last checkpoint where there is one of the same inputs and settings."""
-    device = choose_device(arguments.device)
+    with joined(arguments.device) as (device, processes):
+        train_model(arguments, settings, device, processes)
+
+
+def train_model(
+    arguments: argparse.Namespace, settings: TrainSettings, device: torch.device, processes: Processes
+) -> None:
+    """What one of the processes does; the first one reads the checkpoints and writes all files."""
     latents = files.read_artefact(arguments.latents, "encode")
     require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
     record = files.read_json(arguments.hierarchy, "branches", "codec", "schedule", "shrinkage", "support")
@@ -52,7 +62,8 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     classes = tuple(latents.obs[CELL_TYPE].cat.categories)
     if set(classes) != set(hierarchy.classes):
         raise BranchgenError(f"{arguments.hierarchy} has other classes than {arguments.latents}; derive it again")
-    log.info("running on %s", describe(device))
+    each = f", each of {processes.n} processes" if processes.n > 1 else ""
+    log.info("running on %s%s", describe(device), each)
 
     train, ref = (split_data(latents, split, classes, device) for split in ("train", "ref"))
     weights = class_weights(train.codes, len(classes), settings.class_weighting)
@@ -83,18 +94,19 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     }
     folder = Path(arguments.checkpoints or f"{arguments.output_model}.checkpoints")
     checkpoints = Checkpoints(folder, checkpoint_key(inputs, settings, arguments.seed))
-    if (found := checkpoints.load()) is not None:
+    if (found := processes.of_first(checkpoints.load() if processes.is_first else None)) is not None:
         state.restore(found)
         log.info("resuming from step %d", state.step)
-    requests = Requests()
+    requests = Requests(processes.largest, passed_on=processes.n > 1)
 
     def save(training: dict[str, Any]) -> None:
-        checkpoints.save(training)
-        if requests.pending:
+        if processes.is_first:
+            checkpoints.save(training)
+        if requests.heard:
             log.info("checkpoint at step %d, as a signal asked for one", training["step"])
         requests.answered()
 
-    with requests.noted(), Progress("train", settings.n_steps, state.step) as progress:
+    with requests.noted(), Progress("train", settings.n_steps, state.step, shown=processes.is_first) as progress:
         fit(
             state,
             hierarchy,
@@ -103,11 +115,15 @@ def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
             weights,
             settings,
             arguments.seed,
-            checkpoint_seconds=settings.checkpoint_seconds,
+            computing=Computing(processes=processes, precision=settings.precision, compiled=settings.compile),
+            # The clocks of the others are not asked, as only signals make all of them save at the same step.
+            checkpoint_seconds=settings.checkpoint_seconds if processes.is_first else math.inf,
             save=save,
-            save_now=lambda: requests.pending,
-            report=lambda step, loss, held_out: progress.to(step, f"loss {loss:.3f}, held-out {held_out:.3f}"),
+            save_now=requests.listen,
+            report=lambda step, loss, held_out: progress.to(step, lambda: f"loss {loss:.3f}, held-out {held_out:.3f}"),
         )
+    if not processes.is_first:
+        return
     log.info("stopped at step %d; best held-out loss %.4f at step %d", state.step, state.best_loss, state.best_step)
     counts = np.bincount(train.codes, minlength=len(classes))
     model = Model(

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from branchgen.diffusion.handover import BranchMoments
-from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.diffusion.schedule import NoiseSchedule, levels_between
 from branchgen.diffusion.solvers import Denoise, principal_axes
 
 _N_FREQUENCIES = 16
@@ -90,6 +90,8 @@ class BranchedDenoiser(nn.Module):
     centre: Tensor
     spread: Tensor
     frequencies: Tensor
+    log_sigma_min: Tensor
+    log_sigma_max: Tensor
 
     def __init__(
         self, shape: Shape, schedule: NoiseSchedule, moments: BranchMoments, generator: torch.Generator
@@ -100,6 +102,8 @@ class BranchedDenoiser(nn.Module):
         h = shape.n_hidden
         self._remember(moments)
         self.register_buffer("frequencies", 2.0 ** torch.linspace(-1, 4, _N_FREQUENCIES))
+        for name, levels in zip(("min", "max"), schedule.logarithms(self.mean), strict=True):
+            self.register_buffer(f"log_sigma_{name}", levels.clone(), persistent=False)
         self.enter = nn.Linear(2 * shape.n_latent, h)
         self.embed = nn.Linear(2 * _N_FREQUENCIES, _N_EMBEDDING)
         self.blocks = nn.ModuleList(ResidualBlock(h) for _ in range(shape.n_blocks))
@@ -138,7 +142,7 @@ class BranchedDenoiser(nn.Module):
                 elif name.endswith("bias"):
                     weight.zero_()
 
-    def forward(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, branch: Tensor, precision: torch.dtype = torch.float32) -> Tensor:
         """Denoised x.
 
         Parameters
@@ -149,13 +153,16 @@ class BranchedDenoiser(nn.Module):
             Their times, shape (n_segments, n_rows).
         branch
             Branch of every segment, shape (n_segments,).
+        precision
+            Of the matrix products of the learned part; the rest would lose what tells close cells apart.
         """
-        sigma = self.schedule.sigma(t, self.mean)
+        sigma = self._sigma(t)
         mean, basis, variance = self.mean[branch][:, None], self.basis[branch], self.variance[branch][:, None]
         total = torch.sqrt(variance + sigma**2)
         white = (x - mean) @ basis / total @ basis.mT
         absolute = (x - self.centre) / torch.sqrt(self.spread + sigma**2)
-        learned = self._residual(torch.cat([absolute, white], dim=-1), t, branch)
+        with torch.autocast(x.device.type, dtype=torch.bfloat16, enabled=precision == torch.bfloat16):
+            learned = self._residual(torch.cat([absolute, white], dim=-1), t, branch).to(x)
         return self.mixture(x, t, branch) + (torch.sqrt(variance) * sigma / total * (learned @ basis)) @ basis.mT
 
     def mixture(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
@@ -164,7 +171,7 @@ class BranchedDenoiser(nn.Module):
         c + W (W + σ²)⁻¹ (x − c) with c = Σ_k r_k m_k and r the posterior probabilities of the branch's classes.
         """
         mean, basis, variance = self.mean[branch][:, None], self.within_basis[branch], self.within[branch][:, None]
-        total = variance + self.schedule.sigma(t, self.mean) ** 2
+        total = variance + self._sigma(t) ** 2
         along, classes = (x - mean) @ basis, self.classes[branch]
         fit = (along / total) @ classes.mT - (1 / total) @ (classes**2 / 2).mT
         centre = torch.softmax(self.log_weights[branch][:, None] + fit, dim=-1) @ classes
@@ -172,7 +179,7 @@ class BranchedDenoiser(nn.Module):
 
     def scaled(self, error: Tensor, t: Tensor, branch: Tensor) -> Tensor:
         """Error of a denoised x along the eigenvectors of S, in units of c_out; shapes as in `forward`."""
-        sigma, variance = self.schedule.sigma(t, self.mean), self.variance[branch][:, None]
+        sigma, variance = self._sigma(t), self.variance[branch][:, None]
         return error @ self.basis[branch] / (sigma * torch.sqrt(variance / (variance + sigma**2)))
 
     def _residual(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
@@ -185,6 +192,10 @@ class BranchedDenoiser(nn.Module):
             h = block(h, embedding)
         output: Tensor = self.heads(F.silu(self.norm(h)), branch)
         return output
+
+    def _sigma(self, t: Tensor) -> Tensor:
+        """Noise levels at t, from buffers: a compiled network cannot ask the schedule for tensors."""
+        return levels_between(self.log_sigma_min, self.log_sigma_max, t)
 
     def denoiser(self, branch: int) -> Denoise:
         """Denoiser of one branch for the solvers."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -15,6 +16,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from branchgen.errors import BranchgenError
+
+
+@lru_cache(maxsize=64)
+def _logarithms(levels: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Logarithms of noise levels; kept, as a copy to a GPU would hold up every step."""
+    return torch.log(torch.tensor(levels, dtype=torch.float64)).to(device, dtype)
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,12 @@ class NoiseSchedule:
 
     def sigma(self, t: float | Tensor, like: Tensor) -> Tensor:
         """Noise levels at t on the device and in the dtype of `like`: (d,) for a number, (*shape, d) for a tensor."""
-        low = torch.log(torch.tensor(self.sigma_min, dtype=torch.float64)).to(like)
-        high = torch.log(torch.tensor(self.sigma_max, dtype=torch.float64)).to(like)
-        clock = t[..., None] if isinstance(t, Tensor) else t
-        return torch.exp(low + clock * (high - low))
+        return levels_between(*self.logarithms(like), t)
+
+    def logarithms(self, like: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithms of sigma_min and sigma_max on the device and in the dtype of `like`, each (d,)."""
+        low, high = (_logarithms(levels, like.device, like.dtype) for levels in (self.sigma_min, self.sigma_max))
+        return low, high
 
     def to_dict(self) -> dict[str, list[float]]:
         """Plain values."""
@@ -60,3 +69,9 @@ class NoiseSchedule:
     def from_dict(cls, record: Mapping[str, Any]) -> Self:
         """Inverse of `to_dict`."""
         return cls(tuple(map(float, record["sigma_min"])), tuple(map(float, record["sigma_max"])))
+
+
+def levels_between(low: Tensor, high: Tensor, t: float | Tensor) -> Tensor:
+    """Noise levels at t, from their logarithms (d,) at times 0 and 1; shapes as in `NoiseSchedule.sigma`."""
+    clock = t[..., None] if isinstance(t, Tensor) else t
+    return torch.exp(low + clock * (high - low))

@@ -20,9 +20,11 @@ from torch import Tensor
 
 from branchgen.config import FitSettings
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
+from branchgen.diffusion.computing import Computing, Forward, Processes
 from branchgen.diffusion.network import BranchedDenoiser
 from branchgen.diffusion.validation import denoising_loss, history_rows, validation_losses
 from branchgen.hierarchy.tree import Hierarchy
+from branchgen.pinned import to_device
 from branchgen.seeds import numpy_rng, torch_generator
 
 _WARMUP = 100
@@ -83,27 +85,30 @@ def fit(
     settings: FitSettings,
     seed: int,
     *,
+    computing: Computing | None = None,
     checkpoint_seconds: float = math.inf,
     save: Callable[[dict[str, Any]], None] = lambda _: None,
     save_now: Callable[[], bool] = lambda: False,
-    report: Callable[[int, float, float], None] = lambda *_: None,
+    report: Callable[[int, Tensor, float], None] = lambda *_: None,
 ) -> None:
     """Train until `settings.n_steps`, or until the held-out loss has not improved for `settings.patience` validations.
 
     The state keeps the averaged weights of the lowest held-out loss: small data sets are memorised long before the
     last step, and some are best described by the Gaussians that training begins with. `save` gets a checkpoint every
     `checkpoint_seconds`, and when `save_now` says so; `report` gets step, training loss and held-out loss after every
-    step.
+    step. The training loss stays on its device: looking at it waits for all that a GPU has still to do.
     """
+    computing = computing or Computing()
+    forward, processes = computing.forward_of(state.network), computing.processes
     sampler = BatchSampler(hierarchy, train, weights, max(settings.batch_size // N_SEGMENTS, 1))
     saved = time.monotonic()
     splits = {"ref": ref, "train": train}
     if not state.step:
-        _validate(state, hierarchy, splits, seed)
+        _validate(state, hierarchy, splits, seed, processes)
     while state.step < settings.n_steps and not _exhausted(state, settings):
-        loss = train_step(state, sampler, train, settings, seed)
+        loss = train_step(state, sampler, train, settings, seed, forward, processes)
         if state.step % settings.validate_every == 0 or state.step == settings.n_steps:
-            _validate(state, hierarchy, splits, seed)
+            _validate(state, hierarchy, splits, seed, processes)
         report(state.step, loss, state.best_loss)
         if save_now() or time.monotonic() - saved >= checkpoint_seconds:
             save(state.to_state())
@@ -115,19 +120,32 @@ def _exhausted(state: TrainingState, settings: FitSettings) -> bool:
 
 
 def train_step(
-    state: TrainingState, sampler: BatchSampler, data: TrainingData, settings: FitSettings, seed: int
-) -> float:
-    """One step of the optimiser and of the average; returns the batch's loss."""
+    state: TrainingState,
+    sampler: BatchSampler,
+    data: TrainingData,
+    settings: FitSettings,
+    seed: int,
+    forward: Forward | None = None,
+    processes: Processes | None = None,
+) -> Tensor:
+    """One step of the optimiser and of the average; returns the batch's loss, a tensor without shape.
+
+    All processes draw the whole batch, so that it is the same for any number of them. `forward` is what
+    `Computing.forward_of` gives for them; the network itself where there is one process.
+    """
+    processes = processes or Processes()
+    share = processes.share
     network, device = state.network, data.mean.device
     branch, cells, times = sampler.draw(numpy_rng(seed, "train", "batch", state.step))
     generator = torch_generator(seed, "train", "noise", state.step)
-    noise = torch.randn((2, *cells.shape, data.mean.shape[1]), generator=generator).to(device)
+    noise = to_device(torch.randn((2, *cells.shape, data.mean.shape[1]), generator=generator)[:, share], device)
     rate = settings.learning_rate * _annealing(state.step, settings.n_steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    z = data.draw(torch.from_numpy(cells).to(device), noise[0])
-    t = torch.from_numpy(times).to(z)
-    loss = denoising_loss(network, z, t, torch.from_numpy(branch).to(device), noise[1]).mean()
+    z = data.draw(to_device(torch.from_numpy(cells[share]), device), noise[0])
+    t = to_device(torch.from_numpy(times[share]).to(z.dtype), device)
+    segments = to_device(torch.from_numpy(branch[share]), device)
+    loss = denoising_loss(network, z, t, segments, noise[1], forward).mean()
     state.optimizer.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
     torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
@@ -136,7 +154,7 @@ def train_step(
     kept = 0.5 ** (1 / max(settings.ema_halflife * state.step, 1e-9))
     with torch.no_grad():
         torch._foreach_lerp_(list(state.average.parameters()), list(network.parameters()), 1 - kept)
-    return float(loss.detach())
+    return processes.mean(loss.detach())
 
 
 def _annealing(step: int, n_steps: int) -> float:
@@ -144,11 +162,15 @@ def _annealing(step: int, n_steps: int) -> float:
     return min(1.0, (step + 1) / _WARMUP) * (1 + math.cos(math.pi * step / n_steps)) / 2
 
 
-def _validate(state: TrainingState, hierarchy: Hierarchy, splits: Mapping[str, TrainingData], seed: int) -> None:
+def _validate(
+    state: TrainingState, hierarchy: Hierarchy, splits: Mapping[str, TrainingData], seed: int, processes: Processes
+) -> None:
     for split, data in splits.items():
         losses = validation_losses(state.average, hierarchy, data, seed, split)
-        if split == "ref" and losses.values.mean() < state.best_loss:
-            state.best_loss, state.best_step = float(losses.values.mean()), state.step
+        # GPUs may round differently, and all processes must stop at the same step.
+        loss = processes.of_first(float(losses.values.mean()))
+        if split == "ref" and loss < state.best_loss:
+            state.best_loss, state.best_step = loss, state.step
             state.best = _snapshot(state.average)
         state.history.extend(history_rows(state.network, hierarchy, losses, state.step, split))
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from branchgen.diffusion.batches import TrainingData
+from branchgen.diffusion.computing import Forward
 from branchgen.diffusion.network import BranchedDenoiser
 from branchgen.hierarchy.tree import HORIZON, Hierarchy
 from branchgen.seeds import numpy_rng, torch_generator
@@ -22,14 +23,17 @@ MAX_VALIDATION = 1024
 """Largest number of cells of a split in a validation."""
 
 
-def denoising_loss(network: BranchedDenoiser, z: Tensor, t: Tensor, branch: Tensor, noise: Tensor) -> Tensor:
+def denoising_loss(
+    network: BranchedDenoiser, z: Tensor, t: Tensor, branch: Tensor, noise: Tensor, forward: Forward | None = None
+) -> Tensor:
     """Squared denoising error of every cell, mean over coordinates, shape (n_segments, n_rows).
 
     Weighted by 1/c_out², so that every noise level counts alike (Karras et al. 2022, section 5). The
-    Gaussian of the branch alone has a loss of one; the network has learned what is below.
+    Gaussian of the branch alone has a loss of one; the network has learned what is below. `forward` is the network's
+    forward pass, where it is not the plain one.
     """
     x = z + network.schedule.sigma(t, z) * noise
-    error = network.scaled(network(x, t, branch) - z, t, branch)
+    error = network.scaled((forward or network)(x, t, branch) - z, t, branch)
     return (error**2).mean(dim=-1)
 
 

@@ -1,13 +1,16 @@
-"""CPU and GPU agree on the same noise."""
+"""CPU and GPU agree on the same noise; what only a GPU does, it does right."""
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from oracle import binary_tree
 
+from branchgen.cells.codec import Codec
 from branchgen.config import TrainSettings
 from branchgen.diffusion.batches import BatchSampler, TrainingData
+from branchgen.diffusion.computing import Computing
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.sample import TreeSampler, sample_blocks
 from branchgen.diffusion.train import TrainingState, train_step
@@ -25,11 +28,30 @@ TREE = binary_tree(5, 8)
 HIERARCHY = Hierarchy.from_clades(
     merge_by_criterion(Fidelity(TREE.moments, TREE.schedule.levels, 0.3), TREE.classes), 0.03
 )
+PLAIN, COMPILED = Computing(), Computing(compiled=True)
 SHAPE = Shape(n_latent=8, n_branches=len(HIERARCHY.branches), n_hidden=32, n_blocks=2, n_head=16)
 
 
-def trained(device: torch.device) -> tuple[BranchedDenoiser, list[float]]:
+class Constant:
+    """Body of a codec that decodes every latent to the same negative binomials (n_genes,)."""
+
+    def __init__(self, expected: torch.Tensor, dispersion: torch.Tensor) -> None:
+        self.parameters = (expected, dispersion)
+
+    def decode(self, latent: torch.Tensor, log_library: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return tuple(part.expand(len(latent), -1).contiguous() for part in self.parameters)
+
+
+def trained(device: torch.device, computing: Computing = PLAIN) -> tuple[BranchedDenoiser, list[float]]:
     """A network after ten steps, and their losses."""
+    state, sampler, data, settings = begun(device)
+    forward = computing.forward_of(state.network)
+    losses = [float(train_step(state, sampler, data, settings, 0, forward)) for _ in range(10)]
+    return state.network, losses
+
+
+def begun(device: torch.device) -> tuple[TrainingState, BatchSampler, TrainingData, TrainSettings]:
+    """All that a training step needs."""
     settings = TrainSettings(n_hidden=32, n_blocks=2, n_head=16, batch_size=256)
     moments = TREE.branch_moments(HIERARCHY)
     network = BranchedDenoiser(SHAPE, TREE.schedule, moments, torch_generator(0, "weights")).to(device)
@@ -38,14 +60,38 @@ def trained(device: torch.device) -> tuple[BranchedDenoiser, list[float]]:
     z = torch.cat([TREE.sample(name, 200, rng) for name in TREE.classes]).float().to(device)
     codes = torch.arange(5).repeat_interleave(200).numpy()
     data = TrainingData(mean=z, scale=torch.zeros_like(z), codes=codes, classes=TREE.classes)
-    sampler = BatchSampler(HIERARCHY, data, TREE.weights, 4)
-    return network, [train_step(state, sampler, data, settings, 0) for _ in range(10)]
+    return state, BatchSampler(HIERARCHY, data, TREE.weights, 4), data, settings
 
 
 def test_training_agrees() -> None:
     _, cpu = trained(torch.device("cpu"))
     _, gpu = trained(torch.device("cuda"))
     assert gpu == pytest.approx(cpu, rel=1e-3)
+
+
+@pytest.mark.parametrize(("computing", "tolerance"), [(Computing(precision="bfloat16"), 0.05), (COMPILED, 1e-3)])
+def test_other_ways_to_train_agree(computing: Computing, tolerance: float) -> None:
+    _, plain = trained(torch.device("cuda"))
+    _, other = trained(torch.device("cuda"), computing)
+    assert other == pytest.approx(plain, rel=tolerance)
+
+
+def test_counts_drawn_on_the_gpu_have_the_moments_of_the_negative_binomial() -> None:
+    codec = Codec(
+        kind="pca",
+        genes=("a", "b", "c"),
+        body=Constant(torch.tensor([0.3, 2.0, 40.0]).cuda(), torch.tensor([5.0, 0.3, 3.0]).cuda()),
+        centre=torch.zeros(2).cuda(),
+        spread=torch.ones(2).cuda(),
+    )
+    latents = torch.zeros(50_000, 2).cuda()
+    counts = codec.draw_counts(latents, np.random.default_rng(0))
+    assert counts.dtype == np.int32
+    assert (counts != codec.draw_counts(latents, np.random.default_rng(0))).nnz == 0
+    dense, mean, dispersion = counts.toarray().astype(float), *(part.cpu().numpy() for part in codec.body.parameters)
+    variance = mean + mean**2 / dispersion
+    assert (np.abs(dense.mean(axis=0) - mean) < 5 * np.sqrt(variance / len(dense))).all()
+    np.testing.assert_allclose(dense.var(axis=0), variance, rtol=0.1)
 
 
 @pytest.mark.parametrize("solver", ["dpmpp_2m", "sde"])

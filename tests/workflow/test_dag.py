@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from argparse import Namespace
 from pathlib import Path
 
@@ -229,6 +230,23 @@ rule study:
     assert run.returncode == 0, run.stdout
     for path in ("out/tiny/cells.h5ad", "log/tiny/prepare.log", "time/tiny/prepare.tsv"):
         assert (dataset / "elsewhere" / path).is_file()
+
+
+@pytest.mark.parametrize(
+    ("n_gpus", "launcher"), [(0, ""), (1, ""), (2, "torchrun --standalone --nproc-per-node 2 -m ")]
+)
+def test_several_gpus_train_one_model(n_gpus: int, launcher: str, dataset: Path) -> None:
+    config = write_config(dataset, "gpus.yaml", device="cuda" if n_gpus else "cpu")
+    options = ["--resources", "gpu=2", "--set-resources", f"train:gpu={n_gpus}", "--"]
+    options = ["--directory", dataset, "--configfile", config, "--dry-run", "--printshellcmds", *options]
+    run = snakemake(*options, "results/tiny/model.pt")
+    (line,) = re.findall(r"Shell command: (.*branchgen train .*) > ", run.stdout, flags=re.MULTILINE)
+    # The shell decides, so the shell is asked, with programs that say how they were called.
+    programs = 'torchrun() { echo torchrun "$@"; }; branchgen() { echo branchgen "$@"; }'
+    said = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{programs}; {line}"], capture_output=True, text=True, check=True
+    )
+    assert said.stdout.startswith(f"{launcher}branchgen train --latents results/tiny/latents.h5ad ")
 
 
 @pytest.mark.parametrize("snakefile", ["Snakefile", "workflow/Snakefile"])

@@ -30,6 +30,8 @@ rule train:
         seed=seed_of,
         code=fingerprint("train"),
     shell:
+        # Not by a parameter: a model need not be trained anew on another number of GPUs.
+        "$([ {resources.gpu} -gt 1 ] && echo torchrun --standalone --nproc-per-node {resources.gpu} -m) "
         "branchgen train --latents {input.latents:q} --hierarchy {input.hierarchy:q}"
         " --output-model {output.model:q} --output-training {output.training:q} --checkpoints {params.checkpoints:q}"
         " --seed {params.seed} --device {resources.device} {params.settings} > {log:q} 2>&1"
