@@ -12,6 +12,7 @@ RESULTS := results/pbmc68k
 REPORT := $(RESULTS)/report.html
 # The programs of the environment before any others of the same name.
 INSIDE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+SNAKEMAKE := snakemake --workflow-profile workflow/profiles/default
 
 # Python compiles what it imports when it first does; pip would compile everything.
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
@@ -19,9 +20,11 @@ INSTALL := -m pip install --quiet --disable-pip-version-check --no-compile
 .PHONY: run test test-slurm test-cellrank
 
 run: $(VENV)/installed
-	$(INSIDE) snakemake --workflow-profile workflow/profiles/default -c$(CORES)
-	@if [ ! -e $(REPORT) ] || find $(RESULTS) -type f -newer $(REPORT) | grep -q .; then \
-		$(INSIDE) snakemake --workflow-profile workflow/profiles/default --report $(REPORT); \
+	@if [ ! -e $(REPORT) ]; then \
+		$(INSIDE) $(SNAKEMAKE) -c$(CORES) --report $(REPORT) --report-after-run; \
+	else \
+		$(INSIDE) $(SNAKEMAKE) -c$(CORES) && \
+		if find $(RESULTS) -type f -newer $(REPORT) | grep -q .; then $(INSIDE) $(SNAKEMAKE) --report $(REPORT); fi; \
 	fi
 
 test: $(VENV)/installed-for-tests
