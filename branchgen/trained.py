@@ -14,7 +14,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import (
     ANCESTOR,
@@ -79,7 +79,7 @@ class Trained:
 
     def cells(self, path: Path, **slots: tuple[str, ...]) -> AnnData:
         """Prepared cells with these slots (see `require`); BranchgenError where their genes are not the model's."""
-        cells = files.read_artefact(path, "prepare")
+        cells = stores.read_artefact(path, "prepare")
         require(cells, str(path), **slots)
         self.require_genes(cells, str(path))
         return cells

@@ -22,7 +22,7 @@ from anndata import AnnData
 from limits import full_disk
 from run_commands import SETTINGS, command_line, input_name, output_name, run_command
 
-from branchgen import files
+from branchgen import stores
 from branchgen.cells.keys import PROVENANCE
 from branchgen.cli import main
 from branchgen.config import SECTIONS
@@ -86,9 +86,9 @@ def change_cells(name: str, change: Callable[[AnnData], AnnData | None]) -> Spoi
     """Change an h5ad in place, or put another in its place."""
 
     def apply(folder: Path) -> None:
-        cells = files.read_h5ad(folder / name)
+        cells = stores.read_h5ad(folder / name)
         changed = change(cells)
-        files.write_h5ad(cells if changed is None else changed, folder / name)
+        stores.write_h5ad(cells if changed is None else changed, folder / name)
 
     return apply
 

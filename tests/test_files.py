@@ -22,7 +22,7 @@ from limits import full_disk
 from matplotlib.figure import Figure
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.errors import BranchgenError
 from branchgen.provenance import FORMAT_VERSION, provenance
 
@@ -125,7 +125,7 @@ def draw(path: Path) -> None:
 
 
 WRITERS: dict[str, Callable[[Path], Any]] = {
-    "cells.h5ad": lambda path: files.write_h5ad(random_cells(), path),
+    "cells.h5ad": lambda path: stores.write_h5ad(random_cells(), path),
     "model.pt": lambda path: files.write_state({"weight": torch.ones(100, 100)}, path),
     "table.parquet": lambda path: files.write_table(pd.DataFrame({"a": np.random.default_rng(0).random(9999)}), path),
     "hierarchy.json": lambda path: path.write_text("x" * 99999),
@@ -154,8 +154,8 @@ def test_cells_survive_a_round_trip(with_matrix: bool, tmp_path: Path) -> None:
     if not with_matrix:
         cells.X = None
     cells.uns["branchgen"] = provenance("prepare", {}, 0, {})
-    files.write_h5ad(cells, tmp_path / "cells.h5ad")
-    found = files.read_artefact(tmp_path / "cells.h5ad", "prepare")
+    stores.write_h5ad(cells, tmp_path / "cells.h5ad")
+    found = stores.read_artefact(tmp_path / "cells.h5ad", "prepare")
     pd.testing.assert_frame_equal(found.obs, cells.obs)
     assert found.layers["counts"].dtype == np.int32
     assert (found.layers["counts"] != cells.layers["counts"]).nnz == 0
@@ -168,17 +168,17 @@ def test_a_layer_that_is_the_matrix_itself_is_written_and_read_once(tmp_path: Pa
     cells.layers["counts"] = cells.X
     cells.layers["other"] = cells.X.copy()
     cells.uns["branchgen"] = provenance("prepare", {}, 0, {})
-    files.write_h5ad(cells, tmp_path / "cells.h5ad")
+    stores.write_h5ad(cells, tmp_path / "cells.h5ad")
     with h5py.File(tmp_path / "cells.h5ad") as store:
         assert store["layers/counts"] == store["X"]
         assert store["layers/other"] != store["X"]
-    for found in (files.read_h5ad(tmp_path / "cells.h5ad"), anndata.read_h5ad(tmp_path / "cells.h5ad")):
+    for found in (stores.read_h5ad(tmp_path / "cells.h5ad"), anndata.read_h5ad(tmp_path / "cells.h5ad")):
         for matrix in (found.X, found.layers["counts"], found.layers["other"]):
             assert (matrix != cells.X).nnz == 0
         pd.testing.assert_frame_equal(found.obs, cells.obs)
         assert found.uns["branchgen"] == cells.uns["branchgen"]
         np.testing.assert_array_equal(found.obsm["X_latent"], cells.obsm["X_latent"])
-    shared = files.read_h5ad(tmp_path / "cells.h5ad")
+    shared = stores.read_h5ad(tmp_path / "cells.h5ad")
     assert shared.layers["counts"] is shared.X
     assert shared.layers["other"] is not shared.X
 
@@ -198,9 +198,9 @@ def test_artefacts_of_another_command_version_or_program_are_refused(tmp_path: P
         cells = random_cells()
         if text is not None:
             cells.uns["branchgen"] = text
-        files.write_h5ad(cells, path)
+        stores.write_h5ad(cells, path)
         with pytest.raises(BranchgenError, match=message):
-            files.read_artefact(path, "prepare")
+            stores.read_artefact(path, "prepare")
 
 
 def test_states_of_another_kind_or_version_are_refused(tmp_path: Path) -> None:
@@ -274,14 +274,14 @@ def test_a_folder_has_the_hash_of_what_is_in_it(tmp_path: Path) -> None:
 def test_coordinates_of_an_opened_file_are_mapped_into_memory(tmp_path: Path) -> None:
     cells = random_cells()
     cells.obsm["X_latent"] = np.random.default_rng(0).normal(size=(cells.n_obs, 3)).astype(np.float32)
-    files.write_h5ad(cells, tmp_path / "cells.h5ad")
-    with files.opened_cells(tmp_path / "cells.h5ad") as opened:
+    stores.write_h5ad(cells, tmp_path / "cells.h5ad")
+    with stores.opened_cells(tmp_path / "cells.h5ad") as opened:
         assert isinstance(opened.obsm["X_latent"], np.memmap)
         np.testing.assert_array_equal(opened.obsm["X_latent"], cells.obsm["X_latent"])
     np.testing.assert_array_equal(anndata.read_h5ad(tmp_path / "cells.h5ad").obsm["X_latent"], cells.obsm["X_latent"])
 
 
-@pytest.mark.parametrize("read", [files.read_h5ad, files.read_json, files.read_table, files.file_hash])
+@pytest.mark.parametrize("read", [stores.read_h5ad, files.read_json, files.read_table, files.file_hash])
 def test_absent_files_and_folders_are_named(read: Callable[[Path], Any], tmp_path: Path) -> None:
     with pytest.raises(BranchgenError, match=r"absent\.x does not exist; check the path"):
         read(tmp_path / "absent.x")

@@ -9,7 +9,7 @@ import numpy as np
 from anndata import AnnData
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.branch_points import branch_gene_table, branch_point_cells, branch_point_table
 from branchgen.analysis.fate_cells import fate_cells
 from branchgen.analysis.fates import Latents, fates, separability_table
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace, settings: AnalyseSettings) -> None:
     }
     with files.written_together(*(getattr(arguments, f"output_{name}") for name in outputs)) as paths:
         for path, output in zip(paths, outputs.values(), strict=True):
-            write = files.write_h5ad if isinstance(output, AnnData) else files.write_table
+            write = stores.write_h5ad if isinstance(output, AnnData) else files.write_table
             write(output, path)
     log.info("%d branch points, %d cells", len(tree.branch_points), branch_points.n_obs)
     own = (placed.obs[CELL_TYPE].cat.codes.to_numpy() == found.of_classes.argmax(axis=1)).mean()

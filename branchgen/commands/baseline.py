@@ -15,7 +15,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.gaussians import ClassGaussians
 from branchgen.analysis.scvi_mixtures import ScviMixtures
 from branchgen.cells.codec import Codec
@@ -77,10 +77,10 @@ class Latent:
 
     def __init__(self, arguments: argparse.Namespace, settings: BaselineSettings, device: torch.device) -> None:
         source, codec_source = Path(arguments.latents), Path(arguments.codec)
-        latents = files.read_artefact(source, "encode")
+        latents = stores.read_artefact(source, "encode")
         require(latents, str(source), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
         state = files.read_state(codec_source, "codec")
-        found = files.read_provenance(latents, source)["codec"]
+        found = stores.read_provenance(latents, source)["codec"]
         require_same_codec(found, state["hash"], str(source), str(codec_source))
         self.inputs = {"latents": files.file_hash(source), "codec": found}
         self.training = Training.of(latents)
@@ -133,7 +133,7 @@ class Scvi:
 
     def __init__(self, arguments: argparse.Namespace, settings: BaselineSettings, device: torch.device) -> None:
         source = Path(arguments.cells)
-        cells = files.read_artefact(source, "prepare")
+        cells = stores.read_artefact(source, "prepare")
         require(cells, str(source), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
         self.inputs = {"cells": files.file_hash(source)}
         self.training = Training.of(cells)

@@ -19,7 +19,7 @@ import torch
 from anndata import AnnData
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.classifiers import boosted_trees, tell_apart
 from branchgen.analysis.finetuning import finetuned
 from branchgen.analysis.metrics import View
@@ -57,7 +57,7 @@ ALONE, ALL = "the new class alone", "all classes"
 def run(arguments: argparse.Namespace, settings: BenchmarkExtendSettings) -> None:
     """For every class: a model without it, extended and fine-tuned, and the model that had it from the start."""
     device = choose_device(arguments.device)
-    cells = files.read_artefact(arguments.cells, "prepare")
+    cells = stores.read_artefact(arguments.cells, "prepare")
     require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
     types = cells.obs[CELL_TYPE].astype(str).to_numpy()
     for name in arguments.classes:
@@ -96,7 +96,7 @@ class Runs:
 
     def __post_init__(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        files.write_h5ad(self.cells, self.folder / "cells.h5ad")
+        stores.write_h5ad(self.cells, self.folder / "cells.h5ad")
         self._run("encode", "cells", outputs=("codec", "latents"), codec=self.settings.codec, device=self.device)
 
     def trained(self, *, flat: bool) -> tuple[Trained, float]:

@@ -6,7 +6,7 @@ import argparse
 
 import numpy as np
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.fate_cells import COMMITMENT, FATES
 from branchgen.analysis.lineage import Known, lineage_table
 from branchgen.cells.keys import CELL_TYPE, LATENT, require
@@ -20,7 +20,7 @@ FATE = "fate_"
 def run(arguments: argparse.Namespace, settings: None) -> None:
     """Compare, write the table, and print it."""
     del settings
-    cells = files.read_artefact(arguments.fates, "analyse")
+    cells = stores.read_artefact(arguments.fates, "analyse")
     require(cells, str(arguments.fates), obs=(CELL_TYPE, COMMITMENT), obsm=(LATENT, FATES))
     record = files.read_json(arguments.hierarchy, "branches")
     hierarchy = Hierarchy.from_list(record["branches"])

@@ -16,7 +16,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.cells.counts import RawCounts, Rows
 from branchgen.cells.keys import CELL_TYPE, COUNTS, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import DeriveSettings
@@ -43,9 +43,9 @@ def run(arguments: argparse.Namespace, settings: DeriveSettings) -> None:
     if settings.sigma_min >= settings.sigma_max:
         raise BranchgenError(f"sigma_min {settings.sigma_min} must be below sigma_max {settings.sigma_max}")
     dealing = numpy_rng(arguments.seed, "derive", "parts")
-    with files.opened_artefact(arguments.latents, "encode") as latents:
+    with stores.opened_artefact(arguments.latents, "encode") as latents:
         require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
-        codec = files.read_provenance(latents, arguments.latents)["codec"]
+        codec = stores.read_provenance(latents, arguments.latents)["codec"]
         rows = np.flatnonzero(latents.obs[SPLIT] == "train")
         train = latents.obs.iloc[rows]
         classes = list(train[CELL_TYPE].cat.categories)
@@ -130,7 +130,7 @@ def blocks(latents: AnnData, rows: NDArray[np.int64], part: NDArray[np.int64], c
 @contextmanager
 def counts_of(path: Path, names: pd.Index) -> Iterator[Rows]:
     """Counts of the named cells, read as they are needed."""
-    with files.opened_artefact(path, "prepare") as cells:
+    with stores.opened_artefact(path, "prepare") as cells:
         require(cells, str(path), layers=(COUNTS,))
         rows = cells.obs_names.get_indexer(names)
         missing = names[rows < 0]

@@ -13,7 +13,7 @@ from anndata import AnnData
 from numpy.typing import NDArray
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.cells.autoencoder import PASS, CountRows, NegativeBinomialAutoencoder, cells_of_epoch
 from branchgen.cells.codec import Body, Codec, standardised
 from branchgen.cells.counts import RawCounts, Rows, evenly
@@ -37,7 +37,7 @@ ENCODED_AT_ONCE = 4096
 def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     """Fit the codec on train with ref held out, and encode all cells."""
     device = choose_device(arguments.device)
-    with files.opened_artefact(arguments.cells, "prepare") as cells:
+    with stores.opened_artefact(arguments.cells, "prepare") as cells:
         require(cells, str(arguments.cells), obs=(CELL_TYPE, SPLIT), layers=(COUNTS,))
         log.info("running on %s", describe(device))
         counts = RawCounts(cells, COUNTS, str(arguments.cells))
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace, settings: EncodeSettings) -> None:
     latents.uns[PROVENANCE] = record
     with files.written_together(arguments.output_codec, arguments.output_latents) as (codec_path, latents_path):
         files.write_state({**state, "provenance": record}, codec_path)
-        files.write_h5ad(latents, latents_path)
+        stores.write_h5ad(latents, latents_path)
     log.info("codec %s: %d cells, %d coordinates", state["hash"], len(mean), codec.n_latent)
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.evaluation_tables import evaluation_tables
 from branchgen.analysis.samples import ALL, read_study
 from branchgen.config import EvaluateSettings
@@ -19,11 +19,11 @@ log = logging.getLogger(__name__)
 
 def run(arguments: argparse.Namespace, settings: EvaluateSettings) -> None:
     """Write the metrics of the generated cells, of the floor and of the baselines, what is behind them, and a UMAP."""
-    generated = files.read_artefact(arguments.generated, "generate")
-    cells = files.read_artefact(arguments.cells, "prepare")
+    generated = stores.read_artefact(arguments.generated, "generate")
+    cells = stores.read_artefact(arguments.cells, "prepare")
     hierarchy = Hierarchy.from_list(files.read_json(arguments.hierarchy, "branches")["branches"])
     baselines = {
-        name: files.read_artefact(path, "generate", "baseline")
+        name: stores.read_artefact(path, "generate", "baseline")
         for name, path in named_files(arguments.baselines or ()).items()
     }
     study = read_study(generated, cells, baselines, settings, arguments.seed)

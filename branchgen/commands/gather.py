@@ -13,7 +13,7 @@ import anndata
 import h5py
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.cells.keys import LATENT, PROVENANCE
 from branchgen.errors import BranchgenError
 from branchgen.growing import GrowingH5ad
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace, settings: None) -> None:
 
 def record_of(path: Path) -> dict[str, Any]:
     """Provenance of a shard."""
-    files.require_h5ad(path)
+    stores.require_h5ad(path)
     with h5py.File(path) as store:
         text = store["uns"][PROVENANCE][()] if PROVENANCE in store.get("uns", {}) else b"{}"
     record: dict[str, Any] = json.loads(text)

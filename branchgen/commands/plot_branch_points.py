@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.branch_points_page import branch_points_page
 from branchgen.analysis.figures import render
 from branchgen.analysis.figures_branch_points import branch_points_figure
@@ -34,7 +34,7 @@ def run(arguments: argparse.Namespace, settings: PlotSettings) -> None:
     """Draw the figure and set the pages; nothing is computed here."""
     hierarchy = Hierarchy.from_list(files.read_json(arguments.hierarchy, "branches")["branches"])
     tables = {name: files.read_table(getattr(arguments, name), *columns) for name, columns in COLUMNS.items()}
-    cells = files.read_artefact(arguments.branch_points, "analyse")
+    cells = stores.read_artefact(arguments.branch_points, "analyse")
     names = {hierarchy.branches[position].name for position in hierarchy.branch_points}
     if set(cells.obs[BRANCH].astype(str)) != names:
         raise BranchgenError(

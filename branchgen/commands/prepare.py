@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 from anndata import AnnData
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.cells.datasets import load_embedded
 from branchgen.cells.keys import CELL_TYPE, PROVENANCE, SPLIT
 from branchgen.cells.prepare import Removed, prepare
@@ -28,7 +28,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
     """Read the source, validate, filter, split, select genes, write the prepared cells."""
     source: str = arguments.source
     counts: str = arguments.counts or "X"
-    like = None if arguments.like is None else files.read_artefact(Path(arguments.like), "prepare")
+    like = None if arguments.like is None else stores.read_artefact(Path(arguments.like), "prepare")
     with opened_source(source) as (cells, digest):
         log.info("%s: %d cells, %d genes, counts in %s", source, cells.n_obs, cells.n_vars, counts)
         prepared, removed = prepare(
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
         n_cells_per_class={str(name): int(size) for name, size in table.sum(axis=1).items()},
     )
     with files.written_together(arguments.output_cells) as (path,):
-        files.write_h5ad(prepared, path)
+        stores.write_h5ad(prepared, path)
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def opened_source(source: str) -> Iterator[tuple[AnnData, str]]:
         with warnings.catch_warnings():
             # `prepare` refuses duplicate names with a sentence of its own.
             warnings.filterwarnings("ignore", message=r".* names are not unique", category=UserWarning)
-            cells = stack.enter_context(files.opened_cells(path))
+            cells = stack.enter_context(stores.opened_cells(path))
         yield cells, files.store_hash(path)
 
 

@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 from anndata import AnnData
 
-from branchgen import __version__, files
+from branchgen import __version__, files, stores
 from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
 from branchgen.config import TrainSettings
 from branchgen.device import describe
@@ -50,10 +50,10 @@ def train_model(
     arguments: argparse.Namespace, settings: TrainSettings, device: torch.device, processes: Processes
 ) -> None:
     """What one of the processes does; the first one reads the checkpoints and writes all files."""
-    latents = files.read_artefact(arguments.latents, "encode")
+    latents = stores.read_artefact(arguments.latents, "encode")
     require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
     record = files.read_json(arguments.hierarchy, "branches", "codec", "schedule", "shrinkage", "support")
-    encoded = files.read_provenance(latents, arguments.latents)
+    encoded = stores.read_provenance(latents, arguments.latents)
     require_same_codec(record["codec"], encoded["codec"], str(arguments.hierarchy), str(arguments.latents))
     try:
         hierarchy, schedule = Hierarchy.from_list(record["branches"]), NoiseSchedule.from_dict(record["schedule"])

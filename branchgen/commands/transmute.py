@@ -8,7 +8,7 @@ import logging
 import numpy as np
 from scipy import sparse
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.analysis.transmutation import transmuted_genes
 from branchgen.cells.keys import CELL_TYPE, COUNTS, PROVENANCE
 from branchgen.config import TransmuteSettings
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace, settings: TransmuteSettings) -> None:
     before, after, aim = (sparse.csr_matrix(part.layers[COUNTS]) for part in (source, result, target))
     changes = transmuted_genes(before, after, aim, source.var_names.to_numpy())
     with files.written_together(arguments.output_transmuted, arguments.output_changes) as (cells_path, changes_path):
-        files.write_h5ad(result, cells_path)
+        stores.write_h5ad(result, cells_path)
         files.write_table(changes, changes_path)
     agreement = np.corrcoef(changes["change"], changes["expected_change"])[0, 1]
     log.info(

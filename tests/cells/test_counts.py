@@ -15,7 +15,7 @@ from scipy import sparse
 from branchgen.cells import counts as module
 from branchgen.cells.counts import RawCounts, Rows, evenly
 from branchgen.errors import BranchgenError
-from branchgen.files import opened_cells
+from branchgen.stores import opened_cells
 
 COUNTS = np.random.default_rng(0).poisson(0.7, size=(30, 11))
 
