@@ -7,7 +7,8 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Mapping
+import warnings
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 from anndata import AnnData
+from numpy.typing import NDArray
 
 from branchgen import __version__, files, stores
 from branchgen.cells.keys import CELL_TYPE, LATENT, LATENT_SCALE, SPLIT, require
@@ -39,18 +41,27 @@ from branchgen.signals import Requests
 
 log = logging.getLogger(__name__)
 
+SHARE_OF_GPU = 0.5
+"""Of a GPU's free memory, what latents may take."""
+
 
 def run(arguments: argparse.Namespace, settings: TrainSettings) -> None:
     """Train, from the last checkpoint where there is one of the same inputs and settings."""
-    with joined(arguments.device) as (device, processes):
-        train_model(arguments, settings, device, processes)
+    with (
+        joined(arguments.device) as (device, processes),
+        stores.opened_artefact(arguments.latents, "encode") as latents,
+    ):
+        train_model(arguments, settings, latents, device, processes)
 
 
 def train_model(
-    arguments: argparse.Namespace, settings: TrainSettings, device: torch.device, processes: Processes
+    arguments: argparse.Namespace,
+    settings: TrainSettings,
+    latents: AnnData,
+    device: torch.device,
+    processes: Processes,
 ) -> None:
     """What one of the processes does; the first one reads the checkpoints and writes all files."""
-    latents = stores.read_artefact(arguments.latents, "encode")
     require(latents, str(arguments.latents), obs=(CELL_TYPE, SPLIT), obsm=(LATENT, LATENT_SCALE))
     record = files.read_json(arguments.hierarchy, "branches", "codec", "schedule", "shrinkage", "support")
     encoded = stores.read_provenance(latents, arguments.latents)
@@ -65,22 +76,18 @@ def train_model(
     each = f", each of {processes.n} processes" if processes.n > 1 else ""
     log.info("running on %s%s", describe(device), each)
 
-    train, ref = (split_data(latents, split, classes, device) for split in ("train", "ref"))
+    mean, scale = (np.asarray(latents.obsm[name], dtype=np.float32) for name in (LATENT, LATENT_SCALE))
+    codes = {split: codes_of(latents, split, classes) for split in ("train", "ref")}
+    train, ref = (split_data((mean, scale), found, classes, device) for found in codes.values())
     weights = class_weights(train.codes, len(classes), settings.class_weighting)
     moments = BranchMoments.pooled(
         hierarchy,
         classes,
-        Moments.of_classes(
-            train.mean.cpu().numpy(),
-            train.scale.cpu().numpy(),
-            train.codes,
-            len(classes),
-            record["shrinkage"],
-        ),
+        Moments.of_classes(mean, scale, codes["train"], len(classes), record["shrinkage"]),
         weights,
     )
     shape = Shape(
-        n_latent=train.mean.shape[1],
+        n_latent=train.n_latent,
         n_branches=len(hierarchy.branches),
         n_hidden=settings.n_hidden,
         n_blocks=settings.n_blocks,
@@ -152,17 +159,31 @@ def checkpoint_key(inputs: Mapping[str, str], settings: TrainSettings, seed: int
     return state_hash([__version__, inputs, what, seed])
 
 
-def split_data(latents: AnnData, split: str, classes: tuple[str, ...], device: torch.device) -> TrainingData:
-    """Latents of one split on the device."""
-    cells = latents[latents.obs[SPLIT] == split]
-    if not cells.n_obs:
+def split_data(
+    posteriors: Sequence[NDArray[np.float32]],
+    codes: NDArray[np.int64],
+    classes: tuple[str, ...],
+    device: torch.device,
+) -> TrainingData:
+    """The cells that have a code: on the GPU if there is room, or else where all are, mapped into memory."""
+    rows = np.flatnonzero(codes >= 0)
+    size = 2 * len(rows) * posteriors[0].shape[1] * posteriors[0].itemsize
+    if device.type == "cuda" and size < SHARE_OF_GPU * torch.cuda.mem_get_info(device)[0]:
+        mean, scale = (torch.from_numpy(values[rows]).to(device) for values in posteriors)
+        return TrainingData(mean=mean, scale=scale, codes=codes[rows], classes=classes)
+    with warnings.catch_warnings():
+        # They are in a file, which is not to be written.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        mean, scale = (torch.from_numpy(values) for values in posteriors)
+    return TrainingData(mean=mean, scale=scale, codes=codes[rows], classes=classes, rows=rows)
+
+
+def codes_of(latents: AnnData, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:
+    """Class of every cell of a split, and −1 for those of the others, (n_cells,)."""
+    inside = (latents.obs[SPLIT] == split).to_numpy()
+    if not inside.any():
         raise BranchgenError(f"the latents hold no cells of the {split} split; prepare and encode again")
-    return TrainingData(
-        mean=torch.from_numpy(np.asarray(cells.obsm[LATENT], dtype=np.float32)).to(device),
-        scale=torch.from_numpy(np.asarray(cells.obsm[LATENT_SCALE], dtype=np.float32)).to(device),
-        codes=cells.obs[CELL_TYPE].cat.set_categories(list(classes)).cat.codes.to_numpy().astype(np.int64),
-        classes=classes,
-    )
+    return np.where(inside, latents.obs[CELL_TYPE].cat.set_categories(list(classes)).cat.codes, -1)
 
 
 class Checkpoints:

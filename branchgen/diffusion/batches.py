@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from branchgen.hierarchy.tree import Hierarchy
+from branchgen.pinned import to_device
 
 N_SEGMENTS = 64
 """Segments of a training batch: each holds cells of one branch."""
@@ -16,16 +18,27 @@ N_SEGMENTS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Latents of one split: posterior means and standard deviations (n, d), and codes (n,) into `classes`."""
+    """Latents of one split: posterior means and standard deviations (n, d), and codes (n,) into `classes`.
+
+    Where `rows` (n,) are given, mean and scale are those of more cells, maybe in a file, and these are the split's.
+    """
 
     mean: Tensor
     scale: Tensor
     codes: NDArray[np.int64]
     classes: tuple[str, ...]
+    rows: NDArray[np.int64] | None = None
 
-    def draw(self, rows: Tensor, noise: Tensor) -> Tensor:
-        """Posterior samples of some cells, with standard normal noise of their shape."""
-        return self.mean[rows] + self.scale[rows] * noise
+    @property
+    def n_latent(self) -> int:
+        """Number of latent coordinates."""
+        return self.mean.shape[1]
+
+    def draw(self, cells: NDArray[np.int64], noise: Tensor) -> Tensor:
+        """Posterior samples of some cells, with standard normal noise of their shape, on its device."""
+        at = to_device(torch.from_numpy(cells if self.rows is None else self.rows[cells]), self.mean.device)
+        mean, scale = (to_device(values[at], noise.device) for values in (self.mean, self.scale))
+        return mean + scale * noise
 
 
 def class_weights(codes: NDArray[np.int64], n_classes: int, weighting: str) -> NDArray[np.float64]:

@@ -135,14 +135,14 @@ def train_step(
     """
     processes = processes or Processes()
     share = processes.share
-    network, device = state.network, data.mean.device
+    network, device = state.network, state.network.mean.device
     branch, cells, times = sampler.draw(numpy_rng(seed, "train", "batch", state.step))
     generator = torch_generator(seed, "train", "noise", state.step)
-    noise = to_device(torch.randn((2, *cells.shape, data.mean.shape[1]), generator=generator)[:, share], device)
+    noise = to_device(torch.randn((2, *cells.shape, data.n_latent), generator=generator)[:, share], device)
     rate = settings.learning_rate * _annealing(state.step, settings.n_steps)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    z = data.draw(to_device(torch.from_numpy(cells[share]), device), noise[0])
+    z = data.draw(cells[share], noise[0])
     t = to_device(torch.from_numpy(times[share]).to(z.dtype), device)
     segments = to_device(torch.from_numpy(branch[share]), device)
     loss = denoising_loss(network, z, t, segments, noise[1], forward).mean()

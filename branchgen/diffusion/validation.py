@@ -56,13 +56,13 @@ def validation_losses(
     rows = np.tile(rows, N_BINS)
     bins = np.repeat(np.arange(N_BINS), len(rows) // N_BINS)
     times = (bins + rng.random(len(rows))) / N_BINS * HORIZON
-    noise = torch.randn((2, len(rows), data.mean.shape[1]), generator=generator).to(data.mean)
+    noise = torch.randn((2, len(rows), data.n_latent), generator=generator).to(network.mean)
     branches = hierarchy.branch_of([data.classes[code] for code in data.codes[rows]], times)
     losses = np.empty(len(rows))
     for position in np.unique(branches):
         chosen = np.flatnonzero(branches == position)
         picked = torch.from_numpy(chosen).to(noise.device)
-        z = data.draw(torch.from_numpy(rows[chosen]).to(noise.device), noise[0, picked])
+        z = data.draw(rows[chosen], noise[0, picked])
         t = torch.from_numpy(times[chosen]).to(z)
         branch = torch.tensor([position], device=z.device)
         losses[chosen] = denoising_loss(network, z[None], t[None], branch, noise[1, picked][None])[0].cpu().numpy()
