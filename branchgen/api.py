@@ -26,7 +26,7 @@ from branchgen.cells.keys import CELL_TYPE, COUNTS, PROVENANCE, require
 from branchgen.cells.numbers import requested_numbers
 from branchgen.config import AnalyseSettings, GenerateSettings, TransmuteSettings
 from branchgen.device import choose_device
-from branchgen.diffusion.sample import allocate
+from branchgen.diffusion.blocks import allocate
 from branchgen.diffusion.transmute import require_two_classes
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.derive import Support

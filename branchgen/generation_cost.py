@@ -13,7 +13,8 @@ from scipy import sparse
 
 from branchgen.cells.keys import LATENT
 from branchgen.config import GenerateSettings
-from branchgen.diffusion.sample import BLOCK, allocate, sample_blocks
+from branchgen.diffusion.blocks import BLOCK, allocate
+from branchgen.diffusion.sample import sample_blocks
 from branchgen.growing import GrowingH5ad
 from branchgen.hierarchy.tree import ROOT
 from branchgen.seeds import numpy_rng

@@ -26,8 +26,9 @@ from branchgen.cells.keys import (
     SOURCE_TYPE,
     require,
 )
+from branchgen.diffusion.blocks import BLOCK, Shard
 from branchgen.diffusion.checkpoint import Model, require_same_codec
-from branchgen.diffusion.sample import BLOCK, Shard, TreeSampler, sample_blocks
+from branchgen.diffusion.sample import TreeSampler, sample_blocks
 from branchgen.diffusion.transmute import transmute
 from branchgen.errors import BranchgenError
 from branchgen.seeds import numpy_rng

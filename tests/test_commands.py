@@ -26,8 +26,8 @@ from branchgen.cells.codec import Codec
 from branchgen.cells.keys import SPLITS
 from branchgen.cli import main
 from branchgen.config import SECTIONS, DeriveSettings
+from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.checkpoint import Model
-from branchgen.diffusion.sample import BLOCK
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import SOLVERS
 from branchgen.diffusion.validation import N_BINS

@@ -18,8 +18,9 @@ from torch import Tensor
 from branchgen.analysis.expression import mean_profiles, normalised
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import BRANCH, CELL_TYPE, COUNTS, DENOISED, LATENT, POPULATION, SPLIT, TIME
+from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import levels_at
-from branchgen.diffusion.sample import BLOCK, Passage, TreeSampler, descend
+from branchgen.diffusion.sample import Passage, TreeSampler, descend
 from branchgen.hierarchy.moments import gaussian_divergence
 
 Doubles = NDArray[np.float64]

@@ -18,7 +18,8 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from branchgen.analysis.expression import Doubles, normalised
-from branchgen.diffusion.sample import BLOCK, TreeSampler
+from branchgen.diffusion.blocks import BLOCK
+from branchgen.diffusion.sample import TreeSampler
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import SOLVERS
 from branchgen.diffusion.transmute import process_of, with_fresh_noise

@@ -45,7 +45,9 @@ PROVENANCE = "branchgen"
 """uns: JSON string with version, command, settings, seed and the hashes of the inputs."""
 
 SPLITS = ("train", "ref", "test", "holdout")
-"""Splits of the cells: the generator sees train and ref; test and holdout are for evaluation alone."""
+"""Splits of the cells; test and holdout are for evaluation alone."""
+SEEN = ("train", "ref")
+"""Splits that the generator sees."""
 
 
 def require(cells: AnnData, source: str, **slots: tuple[str, ...]) -> None:

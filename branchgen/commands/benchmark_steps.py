@@ -17,9 +17,9 @@ from branchgen.benchmark_config import BenchmarkStepsSettings
 from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
+from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.sample import BLOCK
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Process, dpmpp_2m
 from branchgen.diffusion.train import TrainingState, train_step

@@ -11,7 +11,8 @@ from branchgen.cells.keys import LATENT, PROVENANCE
 from branchgen.cells.numbers import requested_numbers
 from branchgen.config import GenerateSettings
 from branchgen.device import choose_device, describe
-from branchgen.diffusion.sample import BLOCK, Shard, allocate, blocks_of, cells_of_block, n_evaluations
+from branchgen.diffusion.blocks import BLOCK, Shard, allocate, blocks_of, cells_of_block
+from branchgen.diffusion.sample import n_evaluations
 from branchgen.errors import BranchgenError
 from branchgen.growing import GrowingH5ad
 from branchgen.progress import Progress

@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import between, levels_at
 from branchgen.diffusion.mixture import responsibilities
-from branchgen.diffusion.sample import BLOCK, TreeSampler
+from branchgen.diffusion.sample import TreeSampler
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, dpmpp_2m, noise_like
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Branch, Hierarchy

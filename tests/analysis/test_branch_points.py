@@ -25,8 +25,9 @@ from branchgen.analysis.branch_points import (
 from branchgen.analysis.expression import normalised
 from branchgen.cells.codec import Codec, standardised
 from branchgen.cells.principal import PrincipalComponents
+from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import levels_at
-from branchgen.diffusion.sample import BLOCK, TreeSampler, descend
+from branchgen.diffusion.sample import TreeSampler, descend
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Clade, Hierarchy

@@ -7,16 +7,9 @@ import pytest
 import torch
 from oracle import GaussianMixtureTree, binary_tree
 
+from branchgen.diffusion.blocks import BLOCK, allocate
 from branchgen.diffusion.handover import levels_at, start
-from branchgen.diffusion.sample import (
-    BLOCK,
-    TreeSampler,
-    allocate,
-    branch_times,
-    descend,
-    n_evaluations,
-    sample_blocks,
-)
+from branchgen.diffusion.sample import TreeSampler, branch_times, descend, n_evaluations, sample_blocks
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, langevin
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity

@@ -9,7 +9,8 @@ import pytest
 import torch
 from oracle import GaussianMixtureTree, binary_tree
 
-from branchgen.diffusion.sample import BLOCK, TreeSampler
+from branchgen.diffusion.blocks import BLOCK
+from branchgen.diffusion.sample import TreeSampler
 from branchgen.diffusion.transmute import NOISINGS, transmute
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
