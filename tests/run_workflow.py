@@ -29,6 +29,23 @@ QUICK: dict[str, Any] = {
 }
 
 
+STEPS = [
+    "prepare",
+    "encode",
+    "derive",
+    "train",
+    "generate",
+    "baseline_latent",
+    "analyse",
+    "transmute",
+    "plot_transmutation",
+    "plot_branch_points",
+    "evaluate",
+    "plot",
+]
+"""Rules that run for the small dataset, in an order in which they can."""
+
+
 def command(*arguments: str | Path, snakefile: Path = ROOT / "Snakefile") -> list[str | Path]:
     """Command line of Snakemake; one thread for every job, as tests share their machine."""
     program = Path(sys.executable).parent / "snakemake"

@@ -62,6 +62,15 @@ def assert_counts(cells: AnnData) -> None:
     assert cells.var_names.is_unique
 
 
+def test_cells_of_a_zarr_store_are_prepared_as_those_of_a_file(tiny_run: Path, tmp_path: Path) -> None:
+    anndata.read_h5ad(tiny_run / SOURCE).write_zarr(tmp_path / "cells.zarr")
+    assert run_command("prepare", tiny_run, tmp_path, source=tmp_path / "cells.zarr") == 0
+    found, expected = (anndata.read_h5ad(folder / "cells.h5ad") for folder in (tmp_path, tiny_run))
+    pd.testing.assert_frame_equal(found.obs, expected.obs)
+    pd.testing.assert_frame_equal(found.var, expected.var)
+    assert (found.X != expected.X).nnz == 0
+
+
 def test_prepared_cells(tiny_run: Path) -> None:
     source = anndata.read_h5ad(tiny_run / SOURCE)
     cells = anndata.read_h5ad(tiny_run / "cells.h5ad")

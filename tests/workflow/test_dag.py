@@ -10,26 +10,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from run_workflow import QUICK, ROOT, jobs, snakemake, write_config
+from run_workflow import QUICK, ROOT, STEPS, jobs, snakemake, write_config
 
 from branchgen.cli import build_parser, settings_of
 from branchgen.config import SECTIONS
 from branchgen.interface.commands import COMMANDS
 
-WITHOUT = [
-    "prepare",
-    "encode",
-    "derive",
-    "train",
-    "generate",
-    "baseline_latent",
-    "analyse",
-    "plot_branch_points",
-    "evaluate",
-    "plot",
-]
+WITHOUT = [step for step in STEPS if step not in {"transmute", "plot_transmutation"}]
 """Steps of a dataset without pairs to transmute."""
-STEPS = [*WITHOUT, "transmute", "plot_transmutation"]
 COMMANDS_OF_STEPS = [step.split("_")[0] for step in STEPS if not step.startswith("plot_")]
 RUN = ["prepare", "encode", "derive", "train", "generate", "evaluate"]
 """Steps of one run of the benchmark, without baselines."""

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from run_workflow import QUICK, ROOT, command, environment, jobs, snakemake, write_config
+from run_workflow import QUICK, ROOT, STEPS, command, environment, jobs, snakemake, write_config
 from simulate import simulate_cells
 
 import branchgen
@@ -61,20 +61,6 @@ FILES = [
     "embedding.parquet",
     "metrics.html",
     *(f"figures/{figure}.svg" for figure in FIGURES),
-]
-STEPS = [
-    "prepare",
-    "encode",
-    "derive",
-    "train",
-    "generate",
-    "baseline_latent",
-    "analyse",
-    "transmute",
-    "plot_transmutation",
-    "plot_branch_points",
-    "evaluate",
-    "plot",
 ]
 FOLDERS = {
     "baseline_latent": "gauss/baseline",
