@@ -74,12 +74,11 @@ def generation_seconds(trained: Trained, n_cells: int, seed: int, path: Path) ->
                 for part in codec.decode(latents):
                     part.cpu()
             with clock.runs("draw"):
-                counts = codec.draw_counts(latents, numpy_rng(seed, "generate", "counts", name, number))
+                counts = codec.draw_counts(latents, numpy_rng(seed, "generate", "counts", name, number), wanted)
             table = counts.toarray()
             with clock.runs("sparse"):
                 sparse.csr_matrix(table)
             with clock.runs("table"):
-                counts = counts[:wanted]
                 obs = generated_table(name, number * BLOCK + np.arange(wanted), counts, kind)
                 waiting.append(Cells(counts, obs, latents[:wanted].float().cpu().numpy()))
             if sum(len(cells.obs) for cells in waiting) >= settings.batch_size:

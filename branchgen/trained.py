@@ -103,9 +103,8 @@ class Trained:
         position = {name: number for number, name in enumerate(sampler.hierarchy.classes)}
         kind = class_type(numbers)
         for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors, shard):
-            # Whole blocks are drawn, so that a cell does not depend on how many are wanted.
             rng = numpy_rng(sampler.seed, "generate", "counts", name, block)
-            counts = self.codec_of(name).draw_counts(latents, rng)[:wanted]
+            counts = self.codec_of(name).draw_counts(latents, rng, wanted)
             number = block * BLOCK + np.arange(wanted)
             # Independent cells have no ancestor in common, and so no number.
             apart = position[name] * APART if ancestors == "independent" else 0

@@ -87,17 +87,20 @@ class Codec:
         expected, dispersion = self.body.decode(raw[:, :-1], raw[:, -1])
         return (expected, dispersion) if self.shift is None else shifted(expected, dispersion, self.shift)
 
-    def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
+    def draw_counts(self, latents: Tensor, rng: np.random.Generator, n_cells: int | None = None) -> sparse.csr_matrix:
         """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate).
 
-        Drawn where they are decoded; a GPU draws other counts than the CPU.
+        Of the first so many latents, or of all; a cell does not depend on how many. Drawn where they are decoded; a GPU
+        draws other counts than the CPU.
         """
         parameters = self.decode(latents)
         if self.centre.device.type == "cuda":
-            return drawn_on_device(*parameters, device_generator(rng, self.centre.device))
-        expected, dispersion = (part.numpy() for part in parameters)
-        rate = rng.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
-        return sparse.csr_matrix(rng.poisson(rate).astype(np.int32))
+            return drawn_on_device(*parameters, device_generator(rng, self.centre.device))[:n_cells]
+        expected, dispersion = (part[:n_cells].numpy() for part in parameters)
+        # Each draws cell after cell: with a generator of its own, further cells change nothing.
+        of_rates, of_counts = rng.spawn(2)
+        rate = of_rates.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
+        return sparse.csr_matrix(of_counts.poisson(rate).astype(np.int32))
 
     def of_class(self, name: str, added: Mapping[str, Tensor] | None = None) -> Codec:
         """The same codec, as it decodes cells of a class; `added` are offsets of classes that came later."""

@@ -77,6 +77,15 @@ def test_drawn_counts_are_integers_with_the_right_moments(codec: Codec) -> None:
     assert (drawn != again).nnz == 0
 
 
+def test_a_drawn_cell_does_not_depend_on_how_many_are_drawn(codec: Codec) -> None:
+    latents = torch.from_numpy(codec.encode(TRAIN[:50])[0])
+    every = codec.draw_counts(latents, np.random.default_rng(3))
+    for n_cells in (1, 17, 50):
+        some = codec.draw_counts(latents, np.random.default_rng(3), n_cells)
+        assert some.shape == (n_cells, TRAIN.shape[1])
+        assert (some != every[:n_cells]).nnz == 0
+
+
 def test_state_round_trip_and_hash(codec: Codec) -> None:
     state = codec.to_state()
     again = Codec.from_state(state)
