@@ -28,7 +28,7 @@ def test_a_row_for_every_step_and_part(
     assert [path.name for path in tmp_path.iterdir()] == ["scale.parquet"]
     table = pd.read_parquet(tmp_path / "scale.parquet").set_index("step")
     parts = [f"generate: {part}" for part in PARTS]
-    assert list(table.index) == [*STEPS, "train: step", *parts, "copy of the file"]
+    assert list(table.index) == [*STEPS, "train: step", "encode: read an epoch", *parts, "copy of the file"]
     assert (table["n_cells"] == 600).all()
     assert (table["n_classes"] == 3).all()
     assert (table.drop(index="train: step")["seconds"] > 0).all()

@@ -22,10 +22,12 @@ import pandas as pd
 import torch
 from numpy.typing import NDArray
 
-from branchgen import files
+from branchgen import files, stores
 from branchgen.benchmark_config import BenchmarkScaleSettings
 from branchgen.cells.atlas import random_atlas
-from branchgen.cells.keys import CELL_TYPE
+from branchgen.cells.autoencoder import cells_of_epoch
+from branchgen.cells.counts import RawCounts
+from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
 from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
 from branchgen.errors import BranchgenError
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace, settings: BenchmarkScaleSettings) -> None
                 trial = Trial(Path(folder), n_cells, n_classes, settings, arguments.device, arguments.seed, starts)
                 rows += [
                     {"n_cells": n_cells, "n_classes": n_classes, **row}
-                    for row in (*trial.steps(), *trial.parts(device))
+                    for row in (*trial.steps(), trial.reading(), *trial.parts(device))
                 ]
         table = pd.DataFrame(rows).reindex(columns=list(COLUMNS)).astype(COLUMNS)
         files.write_table(table, path)
@@ -197,6 +199,18 @@ class Trial:
             TWICE: [*train, *twice],
             "generate": [*generate, "--n-cells", wanted, *device],
         }
+
+    def reading(self) -> Row:
+        """A row for reading the training cells of an epoch, from a file that the system has read before."""
+        path = self.folder / "cells.h5ad"
+        with stores.opened_artefact(path, "prepare") as cells:
+            train = np.flatnonzero(cells.obs[SPLIT] == "train")
+            counts = RawCounts(cells, COUNTS, str(path))
+            chosen = train[np.sort(cells_of_epoch(len(train), self.seed, 1))]
+            begun = time.perf_counter()
+            counts[chosen]
+            seconds = time.perf_counter() - begun
+        return row("encode: read an epoch", len(chosen), seconds, seconds=seconds)
 
     def parts(self, device: torch.device) -> Iterator[Row]:
         """A row for every part of `generate`, in this process, and one for a copy of the file that it wrote.
