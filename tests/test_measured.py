@@ -48,7 +48,7 @@ def test_bytes_are_counted(tmp_path: Path) -> None:
 
 
 def test_a_failure_is_reported_with_its_last_lines() -> None:
-    code = "import sys; print('to output'); sys.exit('\\n'.join(f'line {i}' for i in range(20)))"
+    code = "import sys; print('to output', flush=True); sys.exit('\\n'.join(f'line {i}' for i in range(20)))"
     with pytest.raises(BranchgenError, match=r"the work failed:\nline 15\nline 16\nline 17\nline 18\nline 19$"):
         measured(python(code), "the work")
     with pytest.raises(BranchgenError, match="the work failed"):
@@ -63,7 +63,12 @@ def test_a_program_ends_before_the_one_that_asks(tmp_path: Path) -> None:
         f"signal.signal(signal.SIGTERM, end); pathlib.Path({str(mark)!r}).touch(); time.sleep(60)"
     )
     outer = f"from branchgen.measured import measured; measured([{sys.executable!r}, '-c', {inner!r}], 'sleep')"
-    process = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-c", outer],
+        stderr=subprocess.DEVNULL,
+        # Tests that run in the background of a shell, and their children, are deaf to Ctrl-C otherwise.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     until = time.monotonic() + 30
     while not mark.exists():
         assert time.monotonic() < until
