@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import secrets
@@ -11,14 +12,19 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TextIO
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scancel", "scontrol", "sinfo")
 SYSTEM = Path("/etc/slurm/slurm.conf")
 # Snakemake takes SLURM_CONF from the environment of its jobs; this is where the programs look then.
 FOUND_BY_JOBS = Path("/run/slurm/conf")
+OURS = FOUND_BY_JOBS / "of-branchgen-tests"
+"""Names the folder of a test run that has started a SLURM; still there where that run was killed."""
+LOCK = Path("/run/branchgen-tests-slurm.lock")
+A_WHOLE_RUN = 20 * 60
 GPU = "fake"
 """Model of the node's GPUs: SLURM counts and assigns them, and there is nothing behind."""
 DEVICES = ("/dev/null", "/dev/zero")
@@ -34,7 +40,7 @@ def missing() -> str | None:
         return "needs the extra slurm"
     if os.geteuid() != 0:
         return "needs root, to start SLURM"
-    if SYSTEM.exists() or FOUND_BY_JOBS.exists() or "SLURM_CONF" in os.environ:
+    if SYSTEM.exists() or (FOUND_BY_JOBS.exists() and not OURS.exists()) or "SLURM_CONF" in os.environ:
         return "this machine has a SLURM of its own"
     return None
 
@@ -57,11 +63,13 @@ class Cluster:
         """What SLURM knows of every job, in the order of submission; `rule` is Snakemake's."""
         found = []
         for line in self.call("scontrol", "--oneliner", "show", "job").splitlines():
+            if not line.startswith("JobId="):
+                continue  # "No jobs in the system"
             fields = dict(re.findall(r"(\w[\w/:]*)=(.*?)(?= \w[\w/:]*=|$)", line))
             rule = re.search(r"rule_(\w+?)(?:_wildcards_|$)", fields.get("Comment", ""))
             fields = {name: value.strip() for name, value in fields.items()}
             found.append({"TresPerJob": "", **fields, "rule": rule[1] if rule else ""})
-        return sorted(found, key=lambda job: int(job.get("JobId", 0)))
+        return sorted(found, key=lambda job: int(job["JobId"]))
 
     def of_rule(self, rule: str) -> list[dict[str, str]]:
         """Jobs of one rule: one for every attempt."""
@@ -70,12 +78,44 @@ class Cluster:
 
 @contextmanager
 def running(folder: Path) -> Iterator[Cluster]:
-    """Start munge and SLURM, and stop all of it again, jobs included."""
-    started: list[subprocess.Popen[bytes]] = []
+    """Start munge and SLURM, and stop all of it again, jobs included.
+
+    One run at a time: another one's SLURM is waited for, and what a killed run has left is cleared away.
+    """
+    with LOCK.open("w") as lock:
+        until(lambda: locked(lock), A_WHOLE_RUN, "another run of these tests has not ended")
+        if OURS.exists():
+            clear(Path(OURS.read_text()))
+        with started(folder) as cluster:
+            yield cluster
+
+
+def locked(file: TextIO) -> bool:
+    """Whether a lock could be had; it goes with the process that holds it, however that ends."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def clear(folder: Path) -> None:
+    """Stop what still runs of a killed test run (daemons, jobs, Snakemake), and the way to find its SLURM."""
+    for cmdline in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # of processes that end meanwhile
+            if f"{folder}/" in cmdline.read_text(errors="replace"):
+                os.kill(int(cmdline.parent.name), signal.SIGKILL)
+    shutil.rmtree(FOUND_BY_JOBS)
+
+
+@contextmanager
+def started(folder: Path) -> Iterator[Cluster]:
+    """SLURM in one folder."""
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(*line: str | Path) -> None:
         with (folder / f"{Path(str(line[0])).name}.out").open("wb") as out:
-            started.append(subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT))
+            processes.append(subprocess.Popen(line, stdout=out, stderr=subprocess.STDOUT))
 
     key, munge = folder / "key", folder / "munge.socket"
     folder.chmod(0o711)
@@ -87,6 +127,7 @@ def running(folder: Path) -> Iterator[Cluster]:
         "".join(f"NodeName={node()} Name=gpu Type={GPU} File={device}\n" for device in DEVICES)
     )
     FOUND_BY_JOBS.mkdir(parents=True)
+    OURS.write_text(str(folder.parent))
     try:
         for name in ("slurm.conf", "gres.conf"):
             (FOUND_BY_JOBS / name).symlink_to(folder / name)
@@ -101,9 +142,9 @@ def running(folder: Path) -> Iterator[Cluster]:
         cluster.call("scancel", "--full", f"--user={os.geteuid()}")
         until(lambda: not cluster.waiting_or_running(), 60, "jobs did not end")
     finally:
-        for process in reversed(started):
+        for process in reversed(processes):
             process.send_signal(signal.SIGTERM)
-        for process in reversed(started):
+        for process in reversed(processes):
             try:
                 process.wait(timeout=10)
             except subprocess.TimeoutExpired:

@@ -72,7 +72,8 @@ def test_the_whole_workflow_asks_for_a_gpu_where_one_is_used_and_nowhere_else(cl
 
 def test_a_job_over_its_memory_is_killed_and_comes_back_with_more(cluster: Cluster, folder: Path) -> None:
     before = len(cluster.jobs())
-    changes = ["prepare:mem_mb=200 if attempt == 1 else 2000", "encode:slurm_partition=cpu"]
+    # Less than Snakemake itself takes within the job, for as long as the job lasts: SLURM here looks once a second.
+    changes = ["prepare:mem_mb=80 if attempt == 1 else 2000", "encode:slurm_partition=cpu"]
     run = submit(folder, write_config(folder), "--set-resources", *changes, "--", "results/tiny/codec.pt")
     assert run.returncode == 0, run.stdout
     first, second, third = cluster.jobs()[before:]
