@@ -18,6 +18,7 @@ from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
 from branchgen.diffusion.blocks import BLOCK
+from branchgen.diffusion.computing import Computing
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
@@ -98,7 +99,7 @@ def steps_of(
         n_latent=N_LATENT, n_branches=n, n_hidden=train.n_hidden, n_blocks=train.n_blocks, n_head=train.n_head
     )
     network = BranchedDenoiser(shape, schedule, moments, torch_generator(0, "weights")).to(device)
-    state = TrainingState.begin(network, train)
+    state, forward = TrainingState.begin(network, train), Computing().forward_of(network)
     weights = numpy_rng(0, "weights").dirichlet(np.full(len(hierarchy.classes), 5.0))
     sampler = BatchSampler(hierarchy, data, weights, max(settings.batch_size // N_SEGMENTS, 1))
     process = Process(denoise=network.denoiser(n - 1), schedule=schedule, generator=torch_generator(0))
@@ -107,7 +108,7 @@ def steps_of(
     def sample() -> None:
         dpmpp_2m(process, z[:BLOCK], [0.5, 0.45])
 
-    return {"train": lambda: train_step(state, sampler, data, train, 0), "sample": sample}
+    return {"train": lambda: train_step(state, sampler, data, train, 0, forward), "sample": sample}
 
 
 def caterpillar(n_branches: int) -> Hierarchy:

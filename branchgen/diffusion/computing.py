@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, distributed, nn
 
 from branchgen.diffusion.batches import N_SEGMENTS
+from branchgen.diffusion.network import BranchedDenoiser
 from branchgen.errors import BranchgenError
 
 Forward = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -78,9 +79,10 @@ class Computing:
     precision: str = "float32"
     compiled: bool = False
 
-    def forward_of(self, network: nn.Module) -> Forward:
+    def forward_of(self, network: BranchedDenoiser) -> Forward:
         """The network's forward pass in training; its gradients are means over the processes."""
-        module = network
+        module: nn.Module = network
+        network.heads.sparse = not self.compiled and self.processes.n == 1
         if self.compiled:
             module = cast(nn.Module, torch.compile(module, dynamic=False))
         if self.processes.n > 1:

@@ -52,8 +52,31 @@ class ResidualBlock(nn.Module):
         return h + update
 
 
+def _rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a tensor; `values[rows]` is several times slower on a CPU."""
+    return values.index_select(0, rows)
+
+
+class _SparseRows(torch.autograd.Function):
+    """Rows of a weight, (n_segments, ...); the gradient is sparse, and costs the same for any number of rows."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, rows: Tensor) -> Tensor:
+        ctx.save_for_backward(rows)
+        ctx.shape = weight.shape
+        return weight.index_select(0, rows)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (rows,) = ctx.saved_tensors
+        return torch.sparse_coo_tensor(rows[None], gradients[0], ctx.shape, check_invariants=False), None
+
+
 class Heads(nn.Module):
     """One small perceptron per branch; a grouped product applies only those of the batch."""
+
+    sparse = False
+    """Whether gradients are sparse; other processes and compilers want them dense."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
@@ -65,8 +88,9 @@ class Heads(nn.Module):
 
     def forward(self, h: Tensor, branch: Tensor) -> Tensor:
         """Outputs (n_segments, n_rows, d) of hidden states (n_segments, n_rows, h), a branch per segment."""
-        inner = F.silu(torch.baddbmm(self.bias[branch], h, self.first[branch]))
-        return torch.baddbmm(self.shift[branch], inner, self.second[branch])
+        rows = _SparseRows.apply if self.sparse else _rows
+        inner = F.silu(torch.baddbmm(rows(self.bias, branch), h, rows(self.first, branch)))
+        return torch.baddbmm(rows(self.shift, branch), inner, rows(self.second, branch))
 
 
 class BranchedDenoiser(nn.Module):
@@ -86,6 +110,7 @@ class BranchedDenoiser(nn.Module):
     within_basis: Tensor
     within: Tensor
     classes: Tensor
+    half_squares: Tensor
     log_weights: Tensor
     centre: Tensor
     spread: Tensor
@@ -128,6 +153,7 @@ class BranchedDenoiser(nn.Module):
         keep("within_basis", within_basis)
         keep("within", within)
         keep("classes", apart @ within_basis, persistent=False)
+        keep("half_squares", (apart @ within_basis) ** 2 / 2, persistent=False)
         keep("log_weights", np.log(np.where(inside, moments.weights[leaves], 1e-300)), persistent=False)
         keep("centre", moments.mean[0])
         keep("spread", np.diagonal(moments.covariance[0]))
@@ -157,7 +183,8 @@ class BranchedDenoiser(nn.Module):
             Of the matrix products of the learned part; the rest would lose what tells close cells apart.
         """
         sigma = self._sigma(t)
-        mean, basis, variance = self.mean[branch][:, None], self.basis[branch], self.variance[branch][:, None]
+        mean, basis, variance = (_rows(values, branch) for values in (self.mean, self.basis, self.variance))
+        mean, variance = mean[:, None], variance[:, None]
         total = torch.sqrt(variance + sigma**2)
         white = (x - mean) @ basis / total @ basis.mT
         absolute = (x - self.centre) / torch.sqrt(self.spread + sigma**2)
@@ -170,17 +197,19 @@ class BranchedDenoiser(nn.Module):
 
         c + W (W + σ²)⁻¹ (x − c) with c = Σ_k r_k m_k and r the posterior probabilities of the branch's classes.
         """
-        mean, basis, variance = self.mean[branch][:, None], self.within_basis[branch], self.within[branch][:, None]
+        mean, basis, variance = (_rows(values, branch) for values in (self.mean, self.within_basis, self.within))
+        mean, variance = mean[:, None], variance[:, None]
         total = variance + self._sigma(t) ** 2
-        along, classes = (x - mean) @ basis, self.classes[branch]
-        fit = (along / total) @ classes.mT - (1 / total) @ (classes**2 / 2).mT
-        centre = torch.softmax(self.log_weights[branch][:, None] + fit, dim=-1) @ classes
+        along = (x - mean) @ basis
+        classes, half_squares = _rows(self.classes, branch), _rows(self.half_squares, branch)
+        fit = (along / total) @ classes.mT - (1 / total) @ half_squares.mT
+        centre = torch.softmax(_rows(self.log_weights, branch)[:, None] + fit, dim=-1) @ classes
         return mean + (centre + variance / total * (along - centre)) @ basis.mT
 
     def scaled(self, error: Tensor, t: Tensor, branch: Tensor) -> Tensor:
         """Error of a denoised x along the eigenvectors of S, in units of c_out; shapes as in `forward`."""
-        sigma, variance = self._sigma(t), self.variance[branch][:, None]
-        return error @ self.basis[branch] / (sigma * torch.sqrt(variance / (variance + sigma**2)))
+        sigma, variance = self._sigma(t), _rows(self.variance, branch)[:, None]
+        return error @ _rows(self.basis, branch) / (sigma * torch.sqrt(variance / (variance + sigma**2)))
 
     def _residual(self, x: Tensor, t: Tensor, branch: Tensor) -> Tensor:
         """What the network adds to the Gaussian, of unit scale, at inputs (n_segments, n_rows, 2 d)."""

@@ -22,6 +22,7 @@ from branchgen.config import FitSettings
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
 from branchgen.diffusion.computing import Computing, Forward, Processes
 from branchgen.diffusion.network import BranchedDenoiser
+from branchgen.diffusion.optimizer import BranchOptimizer
 from branchgen.diffusion.validation import denoising_loss, history_rows, validation_losses
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.pinned import to_device
@@ -37,7 +38,7 @@ class TrainingState:
     network: BranchedDenoiser
     average: BranchedDenoiser
     best: dict[str, Tensor]
-    optimizer: torch.optim.Optimizer
+    optimizer: BranchOptimizer
     step: int
     best_loss: float
     best_step: int
@@ -46,11 +47,8 @@ class TrainingState:
     @classmethod
     def begin(cls, network: BranchedDenoiser, settings: FitSettings) -> TrainingState:
         """State before the first step."""
-        learning = [weight for weight in network.parameters() if weight.requires_grad]
-        optimizer = torch.optim.AdamW(
-            learning, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
         average = copy.deepcopy(network).requires_grad_(requires_grad=False)
+        optimizer = BranchOptimizer(network, average, settings)
         return cls(network, average, _snapshot(average), optimizer, 0, math.inf, 0, [])
 
     def to_state(self) -> dict[str, Any]:
@@ -59,7 +57,7 @@ class TrainingState:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "best": self.best,
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.to_state(),
             "step": self.step,
             "best_loss": self.best_loss,
             "best_step": self.best_step,
@@ -70,7 +68,7 @@ class TrainingState:
         """Continue from a checkpoint."""
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.restore(state["optimizer"])
         self.best = {name: value.to(self.network.mean.device) for name, value in state["best"].items()}
         self.step, self.best_loss, self.best_step = state["step"], state["best_loss"], state["best_step"]
         self.history = list(state["history"])
@@ -139,21 +137,16 @@ def train_step(
     branch, cells, times = sampler.draw(numpy_rng(seed, "train", "batch", state.step))
     generator = torch_generator(seed, "train", "noise", state.step)
     noise = to_device(torch.randn((2, *cells.shape, data.n_latent), generator=generator)[:, share], device)
-    rate = settings.learning_rate * _annealing(state.step, settings.n_steps)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
     z = data.draw(cells[share], noise[0])
     t = to_device(torch.from_numpy(times[share]).to(z.dtype), device)
     segments = to_device(torch.from_numpy(branch[share]), device)
+    drawn = state.optimizer.draw(np.unique(branch))
     loss = denoising_loss(network, z, t, segments, noise[1], forward).mean()
-    state.optimizer.zero_grad(set_to_none=True)
+    state.optimizer.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
-    torch.nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-    state.optimizer.step()
+    rate = settings.learning_rate * _annealing(state.step, settings.n_steps)
     state.step += 1
-    kept = 0.5 ** (1 / max(settings.ema_halflife * state.step, 1e-9))
-    with torch.no_grad():
-        torch._foreach_lerp_(list(state.average.parameters()), list(network.parameters()), 1 - kept)
+    state.optimizer.step(drawn, rate, 0.5 ** (1 / max(settings.ema_halflife * state.step, 1e-9)))
     return processes.mean(loss.detach())
 
 
@@ -165,6 +158,7 @@ def _annealing(step: int, n_steps: int) -> float:
 def _validate(
     state: TrainingState, hierarchy: Hierarchy, splits: Mapping[str, TrainingData], seed: int, processes: Processes
 ) -> None:
+    state.optimizer.catch_up()
     for split, data in splits.items():
         losses = validation_losses(state.average, hierarchy, data, seed, split)
         # GPUs may round differently, and all processes must stop at the same step.

@@ -92,7 +92,9 @@ def test_bfloat16_is_for_the_learned_part_alone() -> None:
 
 def test_weights_moments_and_validation_of_bfloat16_are_float32() -> None:
     state, _ = trained(BFLOAT16, n_steps=5)
-    of_optimizer = [value for slots in state.optimizer.state.values() for value in slots.values()]
+    optimizer = state.optimizer.to_state()
+    of_optimizer = [value for slots in optimizer["adamw"]["state"].values() for value in slots.values()]
+    of_optimizer += [value for pair in optimizer["moments"] for value in pair]
     for value in (*state.network.state_dict().values(), *state.best.values(), *of_optimizer):
         assert value.dtype == torch.float32
 
