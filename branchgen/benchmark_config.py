@@ -49,6 +49,15 @@ class BenchmarkTransmuteSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkSolverSettings(Section):
+    """Cells by the number of solver steps."""
+
+    n_steps: str = knob("5,10,20,40", "Numbers of solver steps between noise and data, separated by commas.")
+    n_exact_steps: int = knob(160, "Steps of the cells that the others are compared with.", low=3)
+    solver: Literal["dpmpp_2m", "heun"] = knob("dpmpp_2m", "Integrator of the reverse process, without own noise.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkSharingSettings(Section):
     """Cost and quality of shared branches by hand-over."""
 

@@ -7,6 +7,7 @@ from branchgen.benchmark_config import (
     BenchmarkExtendSettings,
     BenchmarkScaleSettings,
     BenchmarkSharingSettings,
+    BenchmarkSolverSettings,
     BenchmarkStepsSettings,
     BenchmarkTransmuteSettings,
     BenchmarkTreesSettings,
@@ -73,6 +74,12 @@ BENCHMARKS = {
         outputs={"table": "a row for every step and size (parquet)"},
         device=True,
     ),
+    "benchmark-solver": Command(
+        summary="Measure how far cells of few solver steps are from those of many, with the same noise.",
+        inputs={"model": "the model (pt)", "codec": "the codec (pt)"},
+        outputs={"table": "a row for every number of steps and class (parquet)"},
+        device=True,
+    ),
     "benchmark-steps": Command(
         summary="Time training and sampling steps by the number of branches.",
         inputs={},
@@ -88,6 +95,7 @@ SETTINGS: dict[str, type[Section]] = {
     "benchmark-scale": BenchmarkScaleSettings,
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,
+    "benchmark-solver": BenchmarkSolverSettings,
     "benchmark-sharing": BenchmarkSharingSettings,
     "benchmark-extend": BenchmarkExtendSettings,
     "benchmark-trees": BenchmarkTreesSettings,
