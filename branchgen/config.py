@@ -138,7 +138,9 @@ class GenerateSettings(Section):
     solver: Literal["dpmpp_2m", "heun", "sde", "pc"] = knob(
         "dpmpp_2m", "Integrator of the reverse process: dpmpp_2m, heun, sde (stochastic), pc (predictor-corrector)."
     )
-    n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
+    n_steps: int = knob(
+        10, "Solver steps between noise and data; benchmark-solver tells what more would change.", low=2
+    )
     handover: Literal["transport", "linear", "identity"] = knob(
         "transport",
         "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
