@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,8 +21,46 @@ from branchgen.hdf5 import PatientStream
 COMPRESSED = {"compression": "gzip"}
 NUMBERS_OF_CHUNK = 2**16
 """Numbers of a chunk of the matrix."""
+LARGEST_SHORT = np.iinfo(np.int32).max
 ROWS_OF_CHUNK = 4096
 """Cells of a chunk of a table or an array."""
+
+
+def write_in_blocks(cells: AnnData, blocks: Iterable[sparse.csr_matrix], path: Path) -> None:
+    """Write cells without X, and in X and layers['counts'] the counts of these blocks; use inside `written_together`.
+
+    X and layers['counts'] are one matrix on disk, under two names.
+    """
+    stream = PatientStream(path)
+    with closing(stream):
+        with h5py.File(stream, "w") as store:
+            anndata.io.write_elem(store, "/", cells, dataset_kwargs=COMPRESSED)
+            begin_matrix(store, cells.n_vars)
+            for block in blocks:
+                anndata.io.sparse_dataset(store["X"]).append(block)
+                stream.raise_error()
+            end_matrix(store)
+            store["layers"]["counts"] = store["X"]
+        stream.raise_error()
+
+
+def begin_matrix(store: h5py.File, n_genes: int) -> None:
+    """A matrix X without rows, to which rows can be appended, of more than 2³¹ counts in all, too."""
+    empty = sparse.csr_matrix((0, n_genes), dtype="int32")
+    # Left to itself, HDF5 takes the empty matrix for the size of things to come: chunks of a single number.
+    how = {**COMPRESSED, "chunks": (NUMBERS_OF_CHUNK,), "indptr_dtype": "int64"}
+    anndata.io.write_elem(store, "X", empty, dataset_kwargs=how)
+
+
+def end_matrix(store: h5py.File) -> None:
+    """Begins of rows as 32-bit numbers where these are enough: not everybody's programs take others."""
+    matrix = store["X"]
+    begins = matrix["indptr"][:]
+    if begins[-1] <= LARGEST_SHORT:
+        del matrix["indptr"]
+        matrix.create_dataset(
+            "indptr", data=begins.astype(np.int32), maxshape=(None,), chunks=(NUMBERS_OF_CHUNK,), **COMPRESSED
+        )
 
 
 class GrowingH5ad:
@@ -34,11 +73,8 @@ class GrowingH5ad:
     def __init__(self, path: Path, genes: Sequence[str], obs: pd.DataFrame, obsm: Mapping[str, int]) -> None:
         self._stream = PatientStream(path)
         self._store = h5py.File(self._stream, "w")
-        empty = AnnData(
-            sparse.csr_matrix((0, len(genes)), dtype="int32"), obs=obs, var=pd.DataFrame(index=pd.Index(genes))
-        )
-        # Left to itself, HDF5 takes the empty matrix for the size of things to come: chunks of a single number.
-        anndata.io.write_elem(self._store, "X", empty.X, dataset_kwargs={**COMPRESSED, "chunks": (NUMBERS_OF_CHUNK,)})
+        begin_matrix(self._store, len(genes))
+        empty = AnnData(obs=obs, var=pd.DataFrame(index=pd.Index(genes)))
         for name in ("obs", "var"):
             anndata.io.write_elem(self._store, name, getattr(empty, name), dataset_kwargs=COMPRESSED)
         for name in ("obsm", "uns", "layers", "varm", "obsp", "varp"):
@@ -79,6 +115,7 @@ class GrowingH5ad:
         """Add what concerns all cells; the file is then complete."""
         for name, value in uns.items():
             anndata.io.write_elem(self._store["uns"], name, value)
+        end_matrix(self._store)
         self._store.attrs.update({"encoding-type": "anndata", "encoding-version": "0.1.0"})
         self._store.flush()
         self._stream.raise_error()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from branchgen.diffusion.handover import BranchMoments
+from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.sample import TreeSampler
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Denoise
@@ -59,15 +60,25 @@ class GaussianMixtureTree:
 
     def sampler(self, hierarchy: Hierarchy, **choices: Any) -> TreeSampler:
         """Sampler with the exact denoisers of a hierarchy's branches; fields that are not chosen have plain values."""
-        values = {"solver": "dpmpp_2m", "n_steps": 20, "handover": "transport", "seed": 0, **choices}
+        values = {"solver": "dpmpp_2m", "n_steps": 10, "handover": "transport", "seed": 0, **choices}
+        moments = self.branch_moments(hierarchy)
+        untrained = self.untrained(moments)
         return TreeSampler(
             hierarchy=hierarchy,
             schedule=self.schedule,
-            moments=self.branch_moments(hierarchy),
+            moments=moments,
             denoiser_of=lambda name: self.denoiser(hierarchy.node(name).classes),
+            mixture_of=lambda name: untrained.mixture_of(hierarchy.index[name]),
             like=torch.zeros(1, dtype=torch.float64),
             **values,
         )
+
+    def untrained(self, moments: BranchMoments) -> BranchedDenoiser:
+        """A network that knows these moments and nothing else, in double precision."""
+        n_branches, n_latent = moments.mean.shape
+        shape = Shape(n_latent=n_latent, n_branches=n_branches, n_hidden=8, n_blocks=1, n_head=4)
+        network = BranchedDenoiser(shape, self.schedule, moments, torch.Generator().manual_seed(0))
+        return network.double().requires_grad_(requires_grad=False)
 
     def branch_moments(self, hierarchy: Hierarchy) -> BranchMoments:
         return BranchMoments.pooled(hierarchy, self.classes, self.moments, self.weights)

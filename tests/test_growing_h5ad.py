@@ -11,10 +11,11 @@ import h5py
 import numpy as np
 import pandas as pd
 import pytest
+from anndata import AnnData
 from scipy import sparse
 
 from branchgen import files
-from branchgen.growing import GrowingH5ad
+from branchgen.growing import GrowingH5ad, write_in_blocks
 
 N_CELLS = 300
 GENES = [f"gene {i}" for i in range(40)]
@@ -120,6 +121,29 @@ def test_both_names_are_one_matrix_on_disk(tmp_path: Path) -> None:
         for name in ("data", "indices", "indptr"):
             assert store[f"X/{name}"].compression == "gzip"
             assert store[f"X/{name}"].chunks == (2**16,)
+
+
+@pytest.mark.parametrize(("largest", "kind"), [(None, np.int32), (100, np.int64)])
+def test_more_counts_than_short_numbers_can_tell(
+    largest: int | None, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if largest is not None:
+        monkeypatch.setattr("branchgen.growing.LARGEST_SHORT", largest)
+    matrix = counts()
+    grown(tmp_path / "grown.h5ad", matrix, [150, 150])
+    cells = AnnData(
+        obs=pd.DataFrame(index=[f"cell {i}" for i in range(N_CELLS)]), var=pd.DataFrame(index=pd.Index(GENES))
+    )
+    with files.written_together(tmp_path / "blocks.h5ad") as (path,):
+        write_in_blocks(cells, [matrix[:1], matrix[1:200], matrix[200:]], path)
+    for name in ("grown", "blocks"):
+        with h5py.File(tmp_path / f"{name}.h5ad") as store:
+            assert store["X/indptr"].dtype == store["layers/counts/indptr"].dtype == kind
+            assert store["X/indices"].dtype == np.int32
+        found = anndata.read_h5ad(tmp_path / f"{name}.h5ad")
+        assert (matrix != found.X).nnz == 0
+        assert (found.layers["counts"] != matrix).nnz == 0
+        assert found.X.dtype == np.int32
 
 
 def test_cells_can_be_read_from_disk_without_loading_them(tmp_path: Path) -> None:

@@ -80,30 +80,23 @@ class RawCounts:
         empty = sparse.csr_matrix((0, self.shape[1]), dtype=np.int32)
         return sparse.csr_matrix(sparse.vstack(parts or [empty], format="csr"))
 
-    def select(
-        self, rows: NDArray[np.int64], columns: NDArray[np.int64], n_detected: NDArray[np.int64] | None = None
-    ) -> sparse.csr_matrix:
-        """Counts of these cells, ascending, and genes: CSR int32, shape (n_rows, n_columns).
+    def select(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> sparse.csr_matrix:
+        """Counts of these cells, ascending, and genes: CSR int32, shape (n_rows, n_columns)."""
+        empty = sparse.csr_matrix((0, len(columns)), dtype=np.int32)
+        return sparse.csr_matrix(sparse.vstack([empty, *self.selected(rows, columns)], format="csr"))
 
-        `n_detected` is what the method of this name gives, where it is known; no count is then read or held twice.
-        """
-        sizes = self.n_detected(rows, columns) if n_detected is None else n_detected
-        ends = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes)])
-        kind = np.int32 if ends[-1] <= np.iinfo(np.int32).max else np.int64
-        data, indices = np.empty(ends[-1], dtype=np.int32), np.empty(ends[-1], dtype=kind)
-        first = 0
+    def selected(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> Iterator[sparse.csr_matrix]:
+        """The same, some cells after the other."""
         for inside, block in self.of(rows):
             part = block[inside][:, columns]
-            last = first + part.nnz
-            data[first:last], indices[first:last] = part.data, part.indices
-            first = last
-        return sparse.csr_matrix((data, indices, ends.astype(kind)), shape=(len(rows), len(columns)))
+            part.sort_indices()
+            yield part
 
-    def n_detected(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Number of these genes that are detected in each of these cells, ascending; shape (n_rows,)."""
+    def totals(self, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.int64]:
+        """UMIs of these genes in each of these cells, ascending; shape (n_rows,)."""
         wanted = np.zeros(self.shape[1], dtype=np.int64)
         wanted[columns] = 1
-        found = [(block[inside] != 0) @ wanted for inside, block in self.of(rows)]
+        found = [block[inside] @ wanted for inside, block in self.of(rows)]
         return np.concatenate([np.zeros(0, dtype=np.int64), *found])
 
     def n_cells_with(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from scipy import sparse
 
 from branchgen.cells.counts import RawCounts
 from branchgen.cells.genes import given_genes, modelled_genes
-from branchgen.cells.keys import CELL_TYPE, COUNTS, LIBRARY_SIZE, SEEN, SPLIT, SPLITS, TOTAL_COUNTS, VARIABLE
+from branchgen.cells.keys import CELL_TYPE, LIBRARY_SIZE, SEEN, SPLIT, SPLITS, TOTAL_COUNTS, VARIABLE
 from branchgen.cells.splits import grouped_split, stratified_split
 from branchgen.config import PrepareSettings
 from branchgen.errors import BranchgenError
@@ -38,6 +38,21 @@ class Removed:
         return asdict(self)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Cells and genes that are modelled: `cells` without X, the counts of the input and where in it they are."""
+
+    cells: AnnData
+    counts: RawCounts
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    removed: Removed
+
+    def blocks(self) -> Iterator[sparse.csr_matrix]:
+        """Counts of the cells, in their order, read from the input some after the other: CSR int32."""
+        return self.counts.selected(self.rows, self.columns)
+
+
 def prepare(
     cells: AnnData,
     *,
@@ -48,7 +63,7 @@ def prepare(
     source: str,
     rng: np.random.Generator,
     genes: Sequence[str] | None = None,
-) -> tuple[AnnData, Removed]:
+) -> Prepared:
     """Cells and genes that are modelled, and what was removed.
 
     `counts` is ``X`` or the name of a layer, `source` what the errors call the input. In this order: cells with few
@@ -57,8 +72,8 @@ def prepare(
     splits alone, unless `genes` says which are modelled, in their order; cells without counts of the remaining genes
     are removed. Labels become strings, whatever they were.
 
-    The result holds integer counts of the modelled genes in the input's order, all input columns of obs and var, and
-    in obs the class, the split, the UMIs over the modelled and over all genes.
+    The result has the modelled genes in the input's order, all input columns of obs and var, and in obs the class, the
+    split, the UMIs over the modelled and over all genes. Its counts are read from the input when they are asked for.
     Raises BranchgenError for an input that cannot be modelled.
     """
     check_names(cells, source)
@@ -89,10 +104,10 @@ def prepare(
         detected, columns = modelled_genes(matrix, rows[seen], settings, source)
     else:
         detected, columns = cells.n_vars, given_genes(cells, genes, source)
-    n_detected = matrix.n_detected(rows, columns)
-    kept = n_detected > 0
+    modelled = matrix.totals(rows, columns)
+    kept = modelled > 0
     check_splits(codes[kept], splits[kept], classes, split_key, source)
-    modelled = matrix.select(rows[kept], columns, n_detected[kept])
+    rows, splits, sizes = rows[kept], splits[kept], {LIBRARY_SIZE: modelled[kept], TOTAL_COUNTS: totals[rows[kept]]}
 
     removed = Removed(
         cells_with_few_genes=n_few,
@@ -101,7 +116,8 @@ def prepare(
         genes_less_variable=detected - len(columns),
         cells_without_modelled_counts=int((~kept).sum()),
     )
-    return _assemble(cells, modelled, rows[kept], columns, labels, totals, splits[kept]), removed
+    assembled = _assemble(cells, rows, columns, labels[rows], splits, sizes)
+    return Prepared(cells=assembled, counts=matrix, rows=rows, columns=columns, removed=removed)
 
 
 def check_names(cells: AnnData, source: str) -> None:
@@ -212,24 +228,19 @@ def _classes(
 
 def _assemble(
     cells: AnnData,
-    counts: sparse.csr_matrix,
     rows: NDArray[np.int64],
     columns: NDArray[np.int64],
     labels: NDArray[np.object_],
-    totals: NDArray[np.int64],
     splits: NDArray[np.int64],
+    sizes: dict[str, NDArray[np.int64]],
 ) -> AnnData:
-    """The prepared cells; `counts` and `splits` are already restricted to `rows` and `columns` of the input."""
+    """The prepared cells without their counts; `labels`, `splits` and `sizes` are of the `rows` of the input."""
     obs = cells.obs.iloc[rows].copy()
     for key in obs.columns[[isinstance(kind, pd.CategoricalDtype) for kind in obs.dtypes]]:
         obs[key] = obs[key].cat.remove_unused_categories()
-    obs[CELL_TYPE] = pd.Categorical(labels[rows])
+    obs[CELL_TYPE] = pd.Categorical(labels)
     obs[SPLIT] = pd.Categorical(np.array(SPLITS, dtype=object)[splits], categories=list(SPLITS))
-    # In the type of the counts, of which there would be a second copy otherwise.
-    obs[LIBRARY_SIZE] = (counts @ np.ones(counts.shape[1], dtype=counts.dtype)).astype(np.int64)
-    obs[TOTAL_COUNTS] = totals[rows]
+    obs = obs.assign(**sizes)
     var = cells.var.iloc[columns].copy()
     var[VARIABLE] = True
-    prepared = AnnData(X=counts, obs=obs, var=var)
-    prepared.layers[COUNTS] = prepared.X
-    return prepared
+    return AnnData(obs=obs, var=var)

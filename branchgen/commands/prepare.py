@@ -18,6 +18,7 @@ from branchgen.cells.keys import CELL_TYPE, PROVENANCE, SPLIT
 from branchgen.cells.prepare import Removed, prepare
 from branchgen.config import PrepareSettings
 from branchgen.errors import BranchgenError
+from branchgen.growing import write_in_blocks
 from branchgen.provenance import provenance, state_hash
 from branchgen.seeds import numpy_rng
 
@@ -31,7 +32,7 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
     like = None if arguments.like is None else stores.read_artefact(Path(arguments.like), "prepare")
     with opened_source(source) as (cells, digest):
         log.info("%s: %d cells, %d genes, counts in %s", source, cells.n_obs, cells.n_vars, counts)
-        prepared, removed = prepare(
+        prepared = prepare(
             cells,
             label_key=arguments.label_key,
             counts=counts,
@@ -41,21 +42,22 @@ def run(arguments: argparse.Namespace, settings: PrepareSettings) -> None:
             rng=numpy_rng(arguments.seed, "prepare", "split"),
             genes=None if like is None else list(map(str, like.var_names)),
         )
-    table = pd.crosstab(prepared.obs[CELL_TYPE], prepared.obs[SPLIT], dropna=False)
-    log_result(prepared, removed, table)
-    prepared.uns[PROVENANCE] = provenance(
-        "prepare",
-        settings.to_dict(),
-        arguments.seed,
-        {source: digest} if like is None else {source: digest, "like": files.file_hash(Path(arguments.like))},
-        label_key=arguments.label_key,
-        counts=counts,
-        split_key=arguments.split_key,
-        removed=removed.to_dict(),
-        n_cells_per_class={str(name): int(size) for name, size in table.sum(axis=1).items()},
-    )
-    with files.written_together(arguments.output_cells) as (path,):
-        stores.write_h5ad(prepared, path)
+        found = prepared.cells
+        table = pd.crosstab(found.obs[CELL_TYPE], found.obs[SPLIT], dropna=False)
+        log_result(found, prepared.removed, table)
+        found.uns[PROVENANCE] = provenance(
+            "prepare",
+            settings.to_dict(),
+            arguments.seed,
+            {source: digest} if like is None else {source: digest, "like": files.file_hash(Path(arguments.like))},
+            label_key=arguments.label_key,
+            counts=counts,
+            split_key=arguments.split_key,
+            removed=prepared.removed.to_dict(),
+            n_cells_per_class={str(name): int(size) for name, size in table.sum(axis=1).items()},
+        )
+        with files.written_together(arguments.output_cells) as (path,):
+            write_in_blocks(found, prepared.blocks(), path)
 
 
 @contextmanager

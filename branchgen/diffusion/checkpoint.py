@@ -109,8 +109,16 @@ class Model:
         network, tree = self.network(device), self.grown(n_steps)
         heads = {graft.place.name: grafted(network, graft) for graft in self.grafts}
 
+        def place_of(name: str) -> tuple[BranchedDenoiser, int]:
+            return (heads[name], 0) if name in heads else (network, self.hierarchy.index[name])
+
         def denoiser_of(name: str) -> Denoise:
-            return heads[name].denoiser(0) if name in heads else network.denoiser(self.hierarchy.index[name])
+            head, branch = place_of(name)
+            return head.denoiser(branch)
+
+        def mixture_of(name: str) -> Denoise:
+            head, branch = place_of(name)
+            return head.mixture_of(branch)
 
         return TreeSampler(
             hierarchy=tree.hierarchy,
@@ -118,6 +126,7 @@ class Model:
             schedule=self.schedule,
             moments=grown_moments(self.moments, self.hierarchy, tree, self.grafts),
             denoiser_of=denoiser_of,
+            mixture_of=mixture_of,
             solver=solver,
             n_steps=n_steps,
             handover=handover,

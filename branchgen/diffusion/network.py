@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -228,10 +229,16 @@ class BranchedDenoiser(nn.Module):
 
     def denoiser(self, branch: int) -> Denoise:
         """Denoiser of one branch for the solvers."""
+        return _of_branch(self, branch)
 
-        def denoise(x: Tensor, t: float) -> Tensor:
-            times = x.new_full((1, len(x)), t)
-            denoised: Tensor = self(x[None], times, torch.tensor([branch], device=x.device))
-            return denoised[0]
+    def mixture_of(self, branch: int) -> Denoise:
+        """`mixture` of one branch for the solvers."""
+        return _of_branch(self.mixture, branch)
 
-        return denoise
+
+def _of_branch(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], branch: int) -> Denoise:
+    def denoise(x: Tensor, t: float) -> Tensor:
+        denoised = denoiser(x[None], x.new_full((1, len(x)), t), torch.tensor([branch], device=x.device))
+        return denoised[0]
+
+    return denoise

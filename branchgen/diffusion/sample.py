@@ -32,6 +32,8 @@ class TreeSampler:
     moments: BranchMoments
     denoiser_of: Callable[[str], Denoise]
     """Denoiser by the name of a trained branch."""
+    mixture_of: Callable[[str], Denoise]
+    """The mixture in closed form from which it differs by what was learned."""
     solver: str
     n_steps: int
     handover: str
@@ -127,6 +129,7 @@ def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: s
             schedule=sampler.schedule,
             generator=torch_generator(sampler.seed, scope, "noise", name, block),
             reference=sampler.references[position],
+            mixture=sampler.mixture_of(name),
         )
         if position and sampler.n_corrections:
             generator = torch_generator(sampler.seed, scope, "correction", name, block)

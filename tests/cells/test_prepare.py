@@ -22,7 +22,8 @@ CELLS = simulate_cells()
 def prepared(
     cells: AnnData, *, seed: int = 0, split_key: str | None = None, **settings: Any
 ) -> tuple[AnnData, Removed]:
-    return prepare(
+    """The cells with their counts, and what was removed."""
+    found = prepare(
         cells,
         label_key="cell_type",
         counts="X",
@@ -31,6 +32,8 @@ def prepared(
         source="cells",
         rng=numpy_rng(seed, "prepare", "split"),
     )
+    found.cells.X = sparse.vstack(list(found.blocks()), format="csr")
+    return found.cells, found.removed
 
 
 def labels(codes: np.ndarray) -> pd.DataFrame:
@@ -52,12 +55,8 @@ def test_the_result_keeps_the_contract() -> None:
         "cells_without_modelled_counts": 0,
     }
     assert found.shape == (CELLS.n_obs, 50)
-    for matrix in (found.X, found.layers["counts"]):
-        assert isinstance(matrix, sparse.csr_matrix)
-        assert matrix.dtype == np.int32
-        np.testing.assert_array_equal(matrix.toarray(), dense(CELLS[found.obs_names, found.var_names]))
-    # One matrix, in memory and on disk.
-    assert found.X is found.layers["counts"]
+    assert found.X.dtype == np.int32
+    np.testing.assert_array_equal(dense(found), dense(CELLS[found.obs_names, found.var_names]))
     positions = CELLS.var_names.get_indexer(found.var_names)
     assert (np.diff(positions) > 0).all()
     assert found.var["highly_variable"].all()

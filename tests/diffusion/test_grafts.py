@@ -62,6 +62,7 @@ def extended(tree: GaussianMixtureTree, places: list[Place], **choices: Any) -> 
         trunks=new.trunks,
         moments=grown_moments(old.moments, OLD, new, grafts),
         denoiser_of=lambda name: tree.denoiser(members[name]),
+        mixture_of=lambda name: old.mixture_of(name) if name in OLD.index else tree.denoiser(members[name]),
     )
     return old, sampler
 
