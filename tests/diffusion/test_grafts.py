@@ -131,7 +131,7 @@ def test_transmutation_between_old_classes_stays_and_new_ones_are_reached() -> N
 @pytest.mark.parametrize("source", [OLD_CLASSES[0], OLD_CLASSES[2]])
 def test_transmutation_into_a_new_class_and_back(places: list[Place], source: str) -> None:
     """From beside it and from afar, where the trunk between was trained without the new class."""
-    _, sampler = extended(TREE, places)
+    _, sampler = extended(TREE, places, n_steps=20)
     x = TREE.sample(source, 600, np.random.default_rng(0))
     code = TREE.classes.index(N)
     there = torch.cat(list(transmute(sampler, x, source, N, "flow")))
