@@ -22,10 +22,16 @@ COMMANDS: dict[str, dict[str, Any]] = {
 }
 
 
-def start(command: str, tiny_run: Path, folder: Path) -> subprocess.Popen[bytes]:
+def begin(command: str, tiny_run: Path, folder: Path) -> subprocess.Popen[bytes]:
+    """A command that has begun its work."""
     line = [sys.executable, "-m", "branchgen", *command_line(command, tiny_run, folder, **COMMANDS[command])]
     # As many threads decide how sums are rounded.
-    return subprocess.Popen(line, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    process = subprocess.Popen(line, stderr=subprocess.PIPE, bufsize=0, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    # Python and its libraries take longer to start than the work takes, and nobody knows how long.
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    assert b"running on" in first, first + process.stderr.read()
+    return process
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -38,11 +44,11 @@ def test_a_command_that_was_killed_again_and_again_writes_the_same_files(
     command: str, tiny_run: Path, tmp_path: Path
 ) -> None:
     whole, folder = tmp_path / "whole", tmp_path / "killed"
-    begin = time.monotonic()
-    process = start(command, tiny_run, whole)
+    process = begin(command, tiny_run, whole)
+    started = time.monotonic()
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 0, messages
-    seconds = time.monotonic() - begin
+    seconds = time.monotonic() - started
 
     rng = np.random.default_rng(list(command.encode()))
     n_killed, n_starts, steps = 0, 0, []
@@ -50,8 +56,8 @@ def test_a_command_that_was_killed_again_and_again_writes_the_same_files(
     while n_killed < N_KILLS:
         n_starts += 1
         assert n_starts <= 5 * N_KILLS
-        process = start(command, tiny_run, folder)
-        time.sleep(rng.uniform(0.3, 1.0) * seconds)
+        process = begin(command, tiny_run, folder)
+        time.sleep(rng.uniform() * seconds)
         process.kill()
         _, messages = process.communicate(timeout=30)
         n_killed += process.returncode < 0
@@ -59,7 +65,7 @@ def test_a_command_that_was_killed_again_and_again_writes_the_same_files(
         assert set(content(folder)) <= {name for path in content(whole) for name in (path, hidden(path))} | CHECKPOINTS
     assert bool(steps) == (command == "train")
 
-    process = start(command, tiny_run, folder)
+    process = begin(command, tiny_run, folder)
     _, messages = process.communicate(timeout=120)
     assert process.returncode == 0, messages
     assert content(folder) == content(whole)
