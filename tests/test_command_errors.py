@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -19,7 +18,7 @@ import numpy as np
 import pytest
 import torch
 from anndata import AnnData
-from limits import full_disk
+from limits import full_disk, limit_files
 from run_commands import SETTINGS, command_line, input_name, output_name, run_command
 
 from branchgen import stores
@@ -543,11 +542,6 @@ def test_a_choice_or_a_type_that_does_not_fit_is_named(command: str, capsys: pyt
         assert f"branchgen {command}: error: argument {flag}: invalid {kind}: 'soon'" in capsys.readouterr().err
 
 
-def limit_files(size: int) -> None:
-    """No file of this process can grow beyond some bytes: the write itself fails, as on a full disk."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
-
-
 @pytest.mark.parametrize("command", SETTINGS)
 @pytest.mark.parametrize("old", [False, True])
 def test_a_full_disk_leaves_what_there_was(
@@ -577,7 +571,13 @@ def test_a_full_disk_in_the_middle_of_training(
 def test_a_full_disk_while_cells_are_generated(tiny_run: Path, results: Path) -> None:
     """In a process of its own: HDF5 does not survive a failing write, and would crash when the process ends."""
     done = subprocess.run(
-        [sys.executable, "-m", "branchgen", *command_line("generate", tiny_run, results, n_cells=600, batch_size=100)],
+        [
+            sys.executable,
+            "-B",
+            "-m",
+            "branchgen",
+            *command_line("generate", tiny_run, results, n_cells=600, batch_size=100),
+        ],
         capture_output=True,
         text=True,
         check=False,

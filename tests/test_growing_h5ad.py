@@ -170,7 +170,7 @@ def test_a_mistake_of_ours_keeps_its_name_and_leaves_no_file(tmp_path: Path) -> 
 def test_a_full_disk_at_any_moment_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     """In a process of its own, whose end is a part of the test: HDF5 crashes there where a write has failed."""
     done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-B", "-c", FULL_DISK, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.stderr == ""
     assert done.returncode == 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import resource
 import subprocess
 import sys
 import warnings
@@ -15,6 +14,7 @@ import h5py
 import numpy as np
 import pytest
 from anndata import AnnData
+from limits import limit_files
 from scipy import sparse
 from simulate import simulate_cells
 
@@ -251,14 +251,9 @@ def test_a_setting_out_of_range(tmp_path: Path, output: Path, capsys: pytest.Cap
     check(capsys.readouterr().err, ["PrepareSettings.n_genes is 1; it must be at least 2"], output.parent)
 
 
-def small_disk() -> None:
-    """No file of this process can grow beyond 20,000 bytes: the write itself fails, as on a full disk."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
-
 def run(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run a process of its own."""
-    command = [sys.executable, "-m", "branchgen", *arguments]
+    command = [sys.executable, "-B", "-m", "branchgen", *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, **more)
 
 
@@ -279,7 +274,7 @@ def test_a_full_disk(old: bool, tmp_path: Path, output: Path) -> None:
     source = written(tmp_path / "cells.h5ad", nothing)
     if old:
         output.write_text("old")
-    done = run(*prepare(source, output), preexec_fn=small_disk)
+    done = run(*prepare(source, output), preexec_fn=lambda: limit_files(20_000))
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     sentence = done.stderr.splitlines()[-1]
