@@ -28,7 +28,7 @@ run: $(VENV)/installed
 	fi
 
 test: $(VENV)/installed-for-tests
-	$(INSIDE) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadfile
+	$(INSIDE) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
 
 test-slurm: $(VENV)/installed-for-slurm
 	$(INSIDE) BRANCHGEN_SLURM=1 pytest tests/slurm
