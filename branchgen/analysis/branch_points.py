@@ -40,8 +40,6 @@ GENES = [
     "difference_at_branch_point",
 ]
 """Columns of the table of their genes; expression and hybrid are ln(1 + counts per 10⁴)."""
-_SMALLEST = 1e-9
-"""Added to counts per 10⁴, so that fold changes of genes without counts are finite."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +204,11 @@ def compare(inside: sparse.csr_matrix, beside: sparse.csr_matrix) -> dict[str, D
     one in eight then falls below p = 0.001.
 
     The statistic is 0 and the p-value 1 where the test is not defined: one cell on a side, or a gene without variance.
+
+    To both means of a fold change is added what one count per 10⁴ in one cell of the smaller side would make of its
+    mean: a gene without counts there is as far as so few cells can tell, and not without end.
     """
+    least = 1 / min(inside.shape[0], beside.shape[0])
     (mean, deviation), (mean_beside, deviation_beside) = (_moments(cells) for cells in (inside, beside))
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic, p_value = ttest_ind_from_stats(
@@ -217,7 +219,7 @@ def compare(inside: sparse.csr_matrix, beside: sparse.csr_matrix) -> dict[str, D
         statistic, p_value = np.full((2, inside.shape[1]), np.nan)
     p_value = np.nan_to_num(p_value, nan=1.0)
     return {
-        "log2_fold_change": np.log2((np.expm1(mean) + _SMALLEST) / (np.expm1(mean_beside) + _SMALLEST)),
+        "log2_fold_change": np.log2((np.expm1(mean) + least) / (np.expm1(mean_beside) + least)),
         "statistic": np.nan_to_num(statistic, nan=0.0),
         "p_value": p_value,
         "q_value": false_discovery_control(p_value),

@@ -393,3 +393,11 @@ def test_genes_without_counts_are_no_markers(world: World) -> None:
     assert (below_a[["statistic", "log2_fold_change"]] == 0).all(axis=None)
     at_root = table[(table["branch"] == "root") & (table["child"] == "b")]
     assert set(at_root.nlargest(N_MARKERS, "log2_fold_change")["gene"]) == markers("b")
+
+
+def test_fold_changes_of_genes_that_one_side_is_without_are_what_its_number_of_cells_can_tell() -> None:
+    few, many = np.array([[0.0, 9.0]] * 4), np.array([[3.0, 0.0]] * 32)
+    sides = [sparse.csr_matrix(np.log1p(counts)) for counts in (few, many)]
+    for inside, beside, sign in ((*sides, 1), (*sides[::-1], -1)):
+        found = compare(inside, beside)["log2_fold_change"]
+        np.testing.assert_allclose(found, sign * np.log2([0.25 / 3.25, 9.25 / 0.25]))
