@@ -8,6 +8,7 @@ import torch
 from oracle import GaussianMixtureTree, binary_tree
 
 from branchgen.config import TrainSettings
+from branchgen.diffusion import validation
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData, class_weights
 from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.train import TrainingState, fit
@@ -164,6 +165,23 @@ def test_training_stops_early_and_keeps_the_best_weights() -> None:
     pooled = [row for row in state.history if row["branch"] == "all" and row["split"] == "ref"]
     last = [row["loss"] for row in pooled if row["step"] == state.step]
     assert np.mean(last) > state.best_loss
+
+
+@pytest.mark.parametrize(("length", "n_segments"), [(1, 5), (7, 3), (1000, 1000)])
+def test_held_out_losses_do_not_depend_on_how_cells_go_through_the_network(
+    length: int, n_segments: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tree = binary_tree(5, 6)
+    ref, hierarchy = data_of(tree, [20, 1, 30, 7, 40], 1), hierarchy_of(tree)
+    network = state_of(tree, hierarchy, TrainSettings(n_hidden=16, n_blocks=1, n_head=8)).average
+    expected = validation_losses(network, hierarchy, ref, 0, "ref")
+    monkeypatch.setattr(validation, "_LENGTH", length)
+    monkeypatch.setattr(validation, "_N_SEGMENTS", n_segments)
+    found = validation_losses(network, hierarchy, ref, 0, "ref")
+    np.testing.assert_array_equal(found.branches, expected.branches)
+    np.testing.assert_allclose(found.values, expected.values, rtol=1e-4)
+    assert found.values.shape == (N_BINS * 98,)
+    assert (found.values > 0).all()
 
 
 def test_history_reports_branches_and_noise_levels() -> None:
