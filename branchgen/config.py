@@ -102,6 +102,13 @@ class TrainSettings(FitSettings):
     n_hidden: int = knob(256, "Width of the encoder shared by all branches.", low=8)
     n_blocks: int = knob(3, "Residual blocks of the shared encoder.", low=1)
     n_head: int = knob(64, "Width of the hidden layer of a branch's head.", low=1)
+    n_gaussians: int = knob(
+        1,
+        "Gaussians at most that a class is made of before the network learns the rest; as many of them as the density "
+        "of cells left out asks for.",
+        low=1,
+        high=64,
+    )
     class_weighting: Literal["equal", "sqrt", "proportional"] = knob(
         "proportional", "How often a class is drawn: equal, by the square root of its cells, or by its cells."
     )

@@ -44,6 +44,7 @@ def finetuned(
         np.concatenate([old.covariance, covariance[None]]),
         np.append(old.weights, 1.0),
         (*old.leaves, (len(old.mean),)),
+        old.mixtures,
     )
     shape = replace(flat.shape, n_branches=len(hierarchy.branches))
     device = train[0].mean.device

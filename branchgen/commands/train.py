@@ -32,11 +32,12 @@ from branchgen.diffusion.train import TrainingState, fit
 from branchgen.diffusion.validation import history_columns
 from branchgen.distributed import joined
 from branchgen.errors import BranchgenError
+from branchgen.hierarchy.mixtures import Prior, class_mixtures
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.progress import Progress
 from branchgen.provenance import FORMAT_VERSION, provenance, state_hash
-from branchgen.seeds import torch_generator
+from branchgen.seeds import numpy_rng, torch_generator
 from branchgen.signals import Requests
 
 log = logging.getLogger(__name__)
@@ -80,11 +81,8 @@ def train_model(
     codes = {split: codes_of(latents, split, classes) for split in ("train", "ref")}
     train, ref = (split_data((mean, scale), found, classes, device) for found in codes.values())
     weights = class_weights(train.codes, len(classes), settings.class_weighting)
-    moments = BranchMoments.pooled(
-        hierarchy,
-        classes,
-        Moments.of_classes(mean, scale, codes["train"], len(classes), record["shrinkage"]),
-        weights,
+    moments = moments_of(
+        (mean, scale), codes["train"], hierarchy, classes, weights, record["shrinkage"], settings, arguments.seed
     )
     shape = Shape(
         n_latent=train.n_latent,
@@ -176,6 +174,28 @@ def split_data(
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
         mean, scale = (torch.from_numpy(values) for values in posteriors)
     return TrainingData(mean=mean, scale=scale, codes=codes[rows], classes=classes, rows=rows)
+
+
+def moments_of(
+    posterior: tuple[NDArray[np.float32], NDArray[np.float32]],
+    codes: NDArray[np.int64],
+    hierarchy: Hierarchy,
+    classes: tuple[str, ...],
+    weights: NDArray[np.float64],
+    shrinkage: float,
+    settings: TrainSettings,
+    seed: int,
+) -> BranchMoments:
+    """What is known of the branches in closed form, by posterior means and standard deviations of training cells."""
+    moments = Moments.of_classes(*posterior, codes, len(classes), shrinkage)
+    mixtures = class_mixtures(
+        *posterior,
+        codes,
+        Prior(moments.covariance.mean(axis=0), shrinkage),
+        settings.n_gaussians,
+        [numpy_rng(seed, "train", "gaussians", name) for name in classes],
+    )
+    return BranchMoments.pooled(hierarchy, classes, moments, weights, mixtures)
 
 
 def codes_of(latents: AnnData, split: str, classes: tuple[str, ...]) -> NDArray[np.int64]:

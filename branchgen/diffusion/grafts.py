@@ -99,4 +99,5 @@ def grown_moments(moments: BranchMoments, old: Hierarchy, new: Grown, grafts: Se
             below = tuple(leaf[name] for name in old.branches[row].classes)
             rows.append((moments.mean[row], moments.covariance[row], float(moments.weights[row]), below))
     mean, covariance, weights, leaves = zip(*rows, strict=True)
-    return BranchMoments(np.stack(mean), np.stack(covariance), np.array(weights), leaves)
+    mixtures = {leaf[old.branches[row].classes[0]]: mixture for row, mixture in moments.mixtures.items()}
+    return BranchMoments(np.stack(mean), np.stack(covariance), np.array(weights), leaves, mixtures)

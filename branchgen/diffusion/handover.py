@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from branchgen.diffusion.mixture import GaussianMixture, MixtureMap, gaussian_map
 from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.hierarchy.mixtures import TiedMixture
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Hierarchy
 
@@ -26,21 +28,32 @@ class BranchMoments:
     """Means (n_branches, d) and covariances (n_branches, d, d) of the data of every branch, without noise.
 
     `weights` (n_branches,) is how much of the training a branch's classes are, and `leaves` holds, for every branch,
-    the positions of the branches at time zero below it, one for each of its classes.
+    the positions of the branches at time zero below it, one for each of its classes. `mixtures` holds, by the position
+    of such a branch, the Gaussians of a class that is not one alone.
     """
 
     mean: Array
     covariance: Array
     weights: Array
     leaves: tuple[tuple[int, ...], ...]
+    mixtures: Mapping[int, TiedMixture] = field(default_factory=dict)
 
     @classmethod
-    def pooled(cls, hierarchy: Hierarchy, classes: Sequence[str], moments: Moments, weights: Array) -> Self:
+    def pooled(
+        cls,
+        hierarchy: Hierarchy,
+        classes: Sequence[str],
+        moments: Moments,
+        weights: Array,
+        mixtures: Mapping[int, TiedMixture] = MappingProxyType({}),
+    ) -> Self:
         """Moments of every branch's mixture of classes.
 
         `weights` (n_classes,), in the order of `classes`, must be those under which the branches are trained: the
-        shared branch gives samples of that mixture, and of no other.
+        shared branch gives samples of that mixture, and of no other. `mixtures` are of the classes, by their position,
+        that are not a single Gaussian; their moments take the place of the others.
         """
+        moments = moments.replaced({position: mixture.moments for position, mixture in mixtures.items()})
         code = {name: position for position, name in enumerate(classes)}
         members = [[code[name] for name in branch.classes] for branch in hierarchy.branches]
         pairs = [moments.pooled(codes, weights) for codes in members]
@@ -50,7 +63,12 @@ class BranchMoments:
             np.stack([covariance for _, covariance in pairs]),
             np.array([weights[codes].sum() for codes in members]),
             tuple(tuple(leaf[name] for name in branch.classes) for branch in hierarchy.branches),
+            {leaf[classes[position]]: mixture for position, mixture in mixtures.items()},
         )
+
+    def parts(self, leaf: int) -> TiedMixture:
+        """The Gaussians of the class of a branch at time zero."""
+        return self.mixtures.get(leaf) or TiedMixture.single(self.mean[leaf], self.covariance[leaf])
 
     def mixture(self, branch: int, sigma: Array) -> GaussianMixture:
         """The noised data of a branch, one Gaussian for every class; noise levels (d,)."""
@@ -63,23 +81,33 @@ class BranchMoments:
         )
 
     def within(self) -> Array:
-        """Mean covariance of every branch's classes, shape (n_branches, d, d)."""
-        weights = [self.weights[list(leaves)] / self.weights[list(leaves)].sum() for leaves in self.leaves]
-        means = [
-            np.tensordot(w, self.covariance[list(leaves)], 1) for w, leaves in zip(weights, self.leaves, strict=True)
-        ]
-        return np.stack(means)
+        """Mean covariance of the Gaussians of every branch's classes, shape (n_branches, d, d)."""
+        inside = {leaf: self.parts(leaf).covariance for leaves in self.leaves for leaf in leaves}
+        return np.stack(
+            [
+                np.average([inside[leaf] for leaf in leaves], axis=0, weights=self.weights[list(leaves)])
+                for leaves in self.leaves
+            ]
+        )
 
     def to_state(self) -> dict[str, Any]:
         """Plain types, and tensors in double precision."""
         arrays = {name: torch.from_numpy(getattr(self, name)) for name in ("mean", "covariance", "weights")}
-        return {**arrays, "leaves": [list(leaves) for leaves in self.leaves]}
+        mixtures = {
+            leaf: {name: torch.from_numpy(values) for name, values in asdict(mixture).items()}
+            for leaf, mixture in self.mixtures.items()
+        }
+        return {**arrays, "leaves": [list(leaves) for leaves in self.leaves], "mixtures": mixtures}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Self:
         """Inverse of `to_state`."""
         mean, covariance, weights = (state[name].numpy() for name in ("mean", "covariance", "weights"))
-        return cls(mean, covariance, weights, tuple(map(tuple, state["leaves"])))
+        mixtures = {
+            leaf: TiedMixture(**{name: values.numpy() for name, values in mixture.items()})
+            for leaf, mixture in state.get("mixtures", {}).items()
+        }
+        return cls(mean, covariance, weights, tuple(map(tuple, state["leaves"])), mixtures)
 
 
 def start(moments: BranchMoments, branch: int, noise: Tensor, sigma: Array) -> Tensor:

@@ -146,8 +146,11 @@ class BranchedDenoiser(nn.Module):
         basis, variance = principal_axes(moments.covariance, self.schedule)
         within_basis, within = principal_axes(moments.within(), self.schedule)
         leaves = sorted({leaf for below in moments.leaves for leaf in below})
-        apart = moments.mean[leaves] - moments.mean[:, None]
-        inside = np.array([np.isin(leaves, below) for below in moments.leaves])
+        parts = [moments.parts(leaf) for leaf in leaves]
+        leaf_of = np.repeat(leaves, [len(part.weights) for part in parts])
+        apart = np.concatenate([part.mean for part in parts]) - moments.mean[:, None]
+        weights = moments.weights[leaf_of] * np.concatenate([part.weights for part in parts])
+        inside = np.array([np.isin(leaf_of, below) for below in moments.leaves])
         keep("mean", moments.mean)
         keep("basis", basis)
         keep("variance", variance)
@@ -155,7 +158,7 @@ class BranchedDenoiser(nn.Module):
         keep("within", within)
         keep("classes", apart @ within_basis, persistent=False)
         keep("half_squares", (apart @ within_basis) ** 2 / 2, persistent=False)
-        keep("log_weights", np.log(np.where(inside, moments.weights[leaves], 1e-300)), persistent=False)
+        keep("log_weights", np.log(np.where(inside, weights, 1e-300)), persistent=False)
         keep("centre", moments.mean[0])
         keep("spread", np.diagonal(moments.covariance[0]))
 

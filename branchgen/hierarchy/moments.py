@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -55,7 +55,7 @@ class Moments:
         for code in range(n_classes):
             rows = codes == code
             n_cells[code] = rows.sum()
-            mean[code], covariance[code], known[code] = _of_cells(
+            mean[code], covariance[code], known[code] = moments_of_cells(
                 latents[rows].astype(float), scale[rows].astype(float)
             )
         return cls.shrunk(n_cells, mean, covariance, known, shrinkage)
@@ -86,7 +86,7 @@ class Moments:
         them; what the others' covariances have in common is their mean. The spread of posteriors is taken to be that of
         the new cells for all, as it is the codec's.
         """
-        new_mean, new_covariance, known = _of_cells(latents, scale)
+        new_mean, new_covariance, known = moments_of_cells(latents, scale)
         sizes = np.append(n_cells, len(latents)).astype(float)
         trust = sizes / (sizes + shrinkage)
         shrunk = trust[-1] * new_covariance + (1 - trust[-1]) * covariance.mean(axis=0)
@@ -98,6 +98,13 @@ class Moments:
             np.tile(known, (len(sizes), 1)),
         )
 
+    def replaced(self, pairs: Mapping[int, tuple[Array, Array]]) -> Self:
+        """The same with other means (d,) and covariances (d, d) of some classes."""
+        mean, covariance = self.mean.copy(), self.covariance.copy()
+        for code, pair in pairs.items():
+            mean[code], covariance[code] = pair
+        return replace(self, mean=mean, covariance=covariance)
+
     def pooled(self, members: Sequence[int], weights: Array | None = None) -> tuple[Array, Array]:
         """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""
         chosen = list(members)
@@ -108,7 +115,7 @@ class Moments:
         return mean, within + np.einsum("k,ki,kj->ij", share, apart, apart)
 
 
-def _of_cells(latents: Array, scale: Array) -> tuple[Array, Array, Array]:
+def moments_of_cells(latents: Array, scale: Array) -> tuple[Array, Array, Array]:
     """Mean (d,) and covariance (d, d) of posterior samples of some cells, and the posteriors' own variance (d,)."""
     mean, known = latents.mean(axis=0), (scale**2).mean(axis=0)
     centred = latents - mean

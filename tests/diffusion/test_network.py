@@ -12,6 +12,7 @@ from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.validation import denoising_loss
 from branchgen.hierarchy.criteria import Fidelity
+from branchgen.hierarchy.mixtures import TiedMixture
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
@@ -95,6 +96,43 @@ def test_an_untrained_network_knows_a_mixture_of_classes_of_one_covariance() -> 
             expected = tree.denoise(branch.classes, x, t)
             found = net.denoiser(position)(x.float(), t).detach().double()
             torch.testing.assert_close(found, expected, rtol=1e-3, atol=2e-3)
+
+
+def test_an_untrained_network_knows_classes_that_are_mixtures_themselves() -> None:
+    """Three classes, of two Gaussians, one and two, all of one covariance, at every branch of their tree."""
+    tree = binary_tree(5, D, separation=8.0)
+    common = tree.moments.covariance[0]
+    tree = dataclasses.replace(
+        tree, moments=Moments.exact(tree.moments.mean, np.broadcast_to(common, tree.moments.covariance.shape))
+    )
+    names, parts = ("one", "two", "three"), ([0, 1], [2], [3, 4])
+    weights = np.array([tree.weights[codes].sum() for codes in parts])
+    mixtures = {
+        code: TiedMixture(tree.weights[codes] / weights[code], tree.moments.mean[codes], common)
+        for code, codes in enumerate(parts)
+        if len(codes) > 1
+    }
+    pooled = [tree.moments.pooled(codes, tree.weights) for codes in parts]
+    wrong = Moments.exact(np.stack([mean for mean, _ in pooled]) + 1, np.stack([spread for _, spread in pooled]))
+    wrong.mean[1] -= 1
+    right = wrong.replaced(dict(enumerate(pooled)))
+    hierarchy = Hierarchy.from_clades(merge_by_criterion(Fidelity(right, tree.schedule.levels, 0.5), names), 0.03)
+    moments = BranchMoments.pooled(hierarchy, names, wrong, weights, mixtures)
+    again = BranchMoments.from_state(moments.to_state())
+    shape = Shape(**{**SHAPE.to_dict(), "n_branches": len(hierarchy.branches)})
+    for known in (moments, again):
+        net = BranchedDenoiser(shape, tree.schedule, known, torch_generator(0))
+        for position, branch in enumerate(hierarchy.branches):
+            codes = [code for name in branch.classes for code in parts[names.index(name)]]
+            mean, covariance = tree.moments.pooled(codes, tree.weights)
+            np.testing.assert_allclose(known.mean[position], mean)
+            np.testing.assert_allclose(known.covariance[position], covariance)
+            members = [tree.classes[code] for code in codes]
+            for t in (branch.t_start, (branch.t_start + branch.t_end) / 2):
+                z = torch.cat([tree.sample(name, 20, np.random.default_rng(0)) for name in members])
+                x = z + tree.schedule.sigma(t, z) * torch.randn(z.shape, generator=torch_generator(1)).double()
+                found = net.denoiser(position)(x.float(), t).detach().double()
+                torch.testing.assert_close(found, tree.denoise(members, x, t), rtol=1e-3, atol=2e-3)
 
 
 @pytest.mark.parametrize("t", [0.05, 0.5, 0.95])
