@@ -21,7 +21,7 @@ N_BINS = 8
 """Bins of equal length in time in which held-out losses are reported."""
 MAX_VALIDATION = 1024
 """Largest number of cells of a split in a validation."""
-_LENGTH, _N_SEGMENTS = 16, 64
+_LENGTH, _N_SEGMENTS = 8, 128
 """Held-out cells in a segment of one branch, and segments in a pass through the network."""
 
 
@@ -85,19 +85,29 @@ def history_rows(
     network: BranchedDenoiser, hierarchy: Hierarchy, losses: HeldOut, step: int, split: str
 ) -> Iterator[dict[str, Any]]:
     """Mean losses by branch and noise level, and over all branches: rows of the table of the training."""
-    for position, name in enumerate(["all", *(branch.name for branch in hierarchy.branches)]):
-        for number in range(N_BINS):
-            chosen = (losses.bins == number) & ((losses.branches == position - 1) | (position == 0))
-            if chosen.any():
-                middle = (number + 0.5) / N_BINS * HORIZON
-                yield {
-                    "step": step,
-                    "split": split,
-                    "branch": name,
-                    "sigma": float(network.schedule.levels(np.array([middle])).mean()),
-                    "loss": float(losses.values[chosen].mean()),
-                    "n_cells": int(chosen.sum()),
-                }
+    shape = (len(hierarchy.branches), N_BINS)
+    place = losses.branches * N_BINS + losses.bins
+    n_cells, total = (
+        np.bincount(place, weights, minlength=shape[0] * N_BINS).reshape(shape) for weights in (None, losses.values)
+    )
+    middles = (np.arange(N_BINS) + 0.5) / N_BINS * HORIZON
+    sigma = network.schedule.levels(middles).mean(axis=-1)
+    names = ["all", *(branch.name for branch in hierarchy.branches)]
+    for name, numbers, sums in zip(names, _with_all(n_cells), _with_all(total), strict=True):
+        for number in np.flatnonzero(numbers):
+            yield {
+                "step": step,
+                "split": split,
+                "branch": name,
+                "sigma": float(sigma[number]),
+                "loss": float(sums[number] / numbers[number]),
+                "n_cells": int(numbers[number]),
+            }
+
+
+def _with_all(values: NDArray[Any]) -> NDArray[Any]:
+    """Values (n_branches, n_bins) below their sums over all branches."""
+    return np.concatenate([values.sum(axis=0, keepdims=True), values])
 
 
 def history_columns(history: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
