@@ -162,10 +162,18 @@ class Hierarchy:
         """Positions of the branches whose end is a branch point."""
         return tuple(position for position, below in enumerate(self.children) if len(below) > 1)
 
+    @cached_property
+    def _paths(self) -> dict[str, tuple[Branch, ...]]:
+        """Branches of every class from the root to the leaf."""
+        found: dict[str, list[Branch]] = {}
+        for branch in sorted(self.branches, key=lambda branch: -branch.t_end):
+            for name in branch.classes:
+                found.setdefault(name, []).append(branch)
+        return {name: tuple(branches) for name, branches in found.items()}
+
     def path(self, name: str) -> tuple[Branch, ...]:
         """Branches of a class from the root to the leaf."""
-        found = [branch for branch in self.branches if name in branch.classes]
-        return tuple(sorted(found, key=lambda branch: -branch.t_end))
+        return self._paths.get(name, ())
 
     def branch_point(self, a: str, b: str) -> Branch:
         """Lowest branch that two classes share; they part at its t_start."""
@@ -177,10 +185,11 @@ class Hierarchy:
         names = np.asarray(classes)
         for name in np.unique(names):
             rows = names == name
-            for branch in self.path(str(name)):
-                inside = rows & (times >= branch.t_start) & (times < branch.t_end)
-                found[inside] = self.index[branch.name]
-        if (found < 0).any():
+            upwards = self.path(str(name))[::-1]
+            # A branch begins where the one below it ends; times before the first and after the last are in none.
+            owners = np.array([self.index[branch.name] for branch in upwards] + [-1])
+            found[rows] = owners[np.searchsorted([branch.t_end for branch in upwards], times[rows], side="right")]
+        if (found < 0).any() or (times < 0).any():
             raise BranchgenError("a class is unknown to the hierarchy, or a time is outside [0, 1)")
         return found
 
