@@ -71,10 +71,11 @@ def generation_seconds(trained: Trained, n_cells: int, seed: int, path: Path) ->
             name, number, latents, wanted = block
             codec = trained.codec_of(name)
             with clock.runs("decode"):
-                for part in codec.decode(latents):
-                    part.cpu()
+                for *parameters, _ in codec.decoded(latents[:wanted]):
+                    for part in parameters:
+                        part.cpu()
             with clock.runs("draw"):
-                counts = codec.draw_counts(latents, numpy_rng(seed, "generate", "counts", name, number), wanted)
+                counts = codec.draw_counts(latents[:wanted], numpy_rng(seed, "generate", "counts", name, number))
             table = counts.toarray()
             with clock.runs("sparse"):
                 sparse.csr_matrix(table)

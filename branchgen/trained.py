@@ -28,7 +28,8 @@ from branchgen.cells.keys import (
 )
 from branchgen.diffusion.blocks import BLOCK, Shard
 from branchgen.diffusion.checkpoint import Model, require_same_codec
-from branchgen.diffusion.sample import TreeSampler, sample_blocks
+from branchgen.diffusion.sample import sample_blocks
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.transmute import transmute
 from branchgen.errors import BranchgenError
 from branchgen.seeds import numpy_rng
@@ -104,7 +105,7 @@ class Trained:
         kind = class_type(numbers)
         for name, block, latents, wanted in sample_blocks(sampler, numbers, ancestors, shard):
             rng = numpy_rng(sampler.seed, "generate", "counts", name, block)
-            counts = self.codec_of(name).draw_counts(latents, rng, wanted)
+            counts = self.codec_of(name).draw_counts(latents[:wanted], rng)
             number = block * BLOCK + np.arange(wanted)
             # Independent cells have no ancestor in common, and so no number.
             apart = position[name] * APART if ancestors == "independent" else 0

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Denoise
 from branchgen.hierarchy.moments import Moments

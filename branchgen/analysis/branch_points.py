@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 import pandas as pd
@@ -18,9 +19,10 @@ from torch import Tensor
 from branchgen.analysis.expression import mean_profiles, normalised
 from branchgen.cells.codec import Codec
 from branchgen.cells.keys import BRANCH, CELL_TYPE, COUNTS, DENOISED, LATENT, POPULATION, SPLIT, TIME
-from branchgen.diffusion.blocks import BLOCK
+from branchgen.diffusion.blocks import blocks_of, cells_of_classes
 from branchgen.diffusion.handover import levels_at
-from branchgen.diffusion.sample import Passage, TreeSampler, descend
+from branchgen.diffusion.sample import Passage, descend
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.hierarchy.moments import gaussian_divergence
 
 Doubles = NDArray[np.float64]
@@ -59,18 +61,21 @@ def populations(sampler: TreeSampler, n_cells: int) -> Iterator[Population]:
     Row i of all populations descends from the same noise.
     """
     tree = sampler.hierarchy
-    blocks = [list(descend(sampler, block, tree.classes, "analyse")) for block in range(-(-n_cells // BLOCK))]
+    wanted = dict.fromkeys(tree.classes, n_cells)
+    segments: dict[str, dict[int, Passage]] = {branch.name: {} for branch in tree.branches}
+    for block in blocks_of(wanted):
+        for passage in descend(sampler, block, cells_of_classes(wanted, block), scope="analyse"):
+            segments[passage.branch.name][passage.segment] = passage
 
-    def gathered(position: int, *, leaving: bool) -> Tensor:
-        passages: list[Passage] = [passages[position] for passages in blocks]
+    def gathered(name: str, *, leaving: bool) -> Tensor:
+        passages = [passage for _, passage in sorted(segments[name].items(), key=itemgetter(0))]
         return torch.cat([p.leaving if leaving else p.entering for p in passages])[:n_cells]
 
-    order = {passage.branch.name: number for number, passage in enumerate(blocks[0])}
     for position in tree.branch_points:
         branch = tree.branches[position]
         members = [(branch.name, True), *((tree.branches[child].name, False) for child in tree.children[position])]
         for name, leaving in members:
-            noised = gathered(order[name], leaving=leaving)
+            noised = gathered(name, leaving=leaving)
             with torch.no_grad():
                 denoised = sampler.denoiser_of(sampler.trunk_of[tree.index[name]])(noised, branch.t_start)
             yield Population(branch.name, name, branch.t_start, noised, denoised)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from branchgen.diffusion.handover import levels_at
 from branchgen.diffusion.mixture import GaussianMixture, responsibilities
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.seeds import numpy_rng
 
 Doubles = NDArray[np.float64]

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from branchgen.analysis.expression import Doubles, normalised
 from branchgen.diffusion.blocks import BLOCK
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import SOLVERS
 from branchgen.diffusion.transmute import process_of, with_fresh_noise
@@ -113,6 +113,6 @@ def guided(flat: TreeSampler, tree: TreeSampler, latents: Tensor, source: str, t
         x = torch.cat([part, part[-1:].expand(BLOCK - len(part), -1)])
         x = with_fresh_noise(tree, x, source, target, block)
         generator = torch_generator(flat.seed, "guided", source, target, block)
-        x = SOLVERS[flat.solver](process_of(flat, branch, target, generator), x, times)
+        x = SOLVERS[flat.solver](process_of(flat, branch, target, generator), x, times)[-1]
         done.append(flat.references[position].without_noise(x, schedule.sigma(0.0, x))[: len(part)])
     return torch.cat(done)

@@ -8,7 +8,7 @@ others.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self
 
@@ -28,6 +28,7 @@ from branchgen.provenance import FORMAT_VERSION, state_hash
 from branchgen.seeds import device_generator
 
 _ENCODE_BLOCK = 1024
+_DECODE_BLOCK = 64
 
 
 class Body(Protocol):
@@ -87,20 +88,31 @@ class Codec:
         expected, dispersion = self.body.decode(raw[:, :-1], raw[:, -1])
         return (expected, dispersion) if self.shift is None else shifted(expected, dispersion, self.shift)
 
-    def draw_counts(self, latents: Tensor, rng: np.random.Generator, n_cells: int | None = None) -> sparse.csr_matrix:
+    def decoded(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+        """`decode`, some cells at a time, always of the same shape: of what it yields, only so many rows are cells."""
+        for first in range(0, len(latents), _DECODE_BLOCK):
+            part = latents[first : first + _DECODE_BLOCK]
+            full = torch.cat([part, part[-1:].expand(_DECODE_BLOCK - len(part), -1)])
+            yield (*self.decode(full), len(part))
+
+    def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
         """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate).
 
-        Of the first so many latents, or of all; a cell does not depend on how many. Drawn where they are decoded; a GPU
-        draws other counts than the CPU.
+        A cell does not depend on those that follow. Drawn where they are decoded: a GPU draws other counts than a CPU.
         """
-        parameters = self.decode(latents)
+        drawn = [sparse.csr_matrix((0, len(self.genes)), dtype=np.int32)]
         if self.centre.device.type == "cuda":
-            return drawn_on_device(*parameters, device_generator(rng, self.centre.device))[:n_cells]
-        expected, dispersion = (part[:n_cells].numpy() for part in parameters)
-        # Each draws cell after cell: with a generator of its own, further cells change nothing.
-        of_rates, of_counts = rng.spawn(2)
-        rate = of_rates.standard_gamma(dispersion, dtype=np.float32) * (expected / dispersion)
-        return sparse.csr_matrix(of_counts.poisson(rate).astype(np.int32))
+            generator = device_generator(rng, self.centre.device)
+            for expected, dispersion, n_cells in self.decoded(latents):
+                drawn.append(drawn_on_device(expected, dispersion, generator)[:n_cells])
+        else:
+            # Each draws cell after cell: with a generator of its own, further cells change nothing.
+            of_rates, of_counts = rng.spawn(2)
+            for *parameters, n_cells in self.decoded(latents):
+                mean, theta = (part[:n_cells].numpy() for part in parameters)
+                rate = of_rates.standard_gamma(theta, dtype=np.float32) * (mean / theta)
+                drawn.append(sparse.csr_matrix(of_counts.poisson(rate).astype(np.int32)))
+        return sparse.csr_matrix(sparse.vstack(drawn, format="csr"))
 
     def of_class(self, name: str, added: Mapping[str, Tensor] | None = None) -> Codec:
         """The same codec, as it decodes cells of a class; `added` are offsets of classes that came later."""

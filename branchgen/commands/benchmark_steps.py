@@ -17,12 +17,13 @@ from branchgen.benchmark_config import BenchmarkStepsSettings
 from branchgen.config import TrainSettings
 from branchgen.device import choose_device, describe
 from branchgen.diffusion.batches import N_SEGMENTS, BatchSampler, TrainingData
-from branchgen.diffusion.blocks import BLOCK
+from branchgen.diffusion.blocks import SEGMENT
 from branchgen.diffusion.computing import Computing
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
+from branchgen.diffusion.sample import PACK
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import Process, dpmpp_2m
+from branchgen.diffusion.solvers import Process, Reference, dpmpp_2m, together
 from branchgen.diffusion.train import TrainingState, train_step
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.moments import Moments
@@ -102,11 +103,22 @@ def steps_of(
     state, forward = TrainingState.begin(network, train), Computing().forward_of(network)
     weights = numpy_rng(0, "weights").dirichlet(np.full(len(hierarchy.classes), 5.0))
     sampler = BatchSampler(hierarchy, data, weights, max(settings.batch_size // N_SEGMENTS, 1))
-    process = Process(denoise=network.denoiser(n - 1), schedule=schedule, generator=torch_generator(0))
+    # Segments of different branches, as those of many small classes are.
+    chosen = np.linspace(0, n - 1, PACK).round().astype(int).tolist()
+    reference = Reference.of(np.zeros(N_LATENT), np.eye(N_LATENT), schedule, z)
+    process = Process(
+        denoise=together([network.denoiser(branch) for branch in chosen]),
+        schedule=schedule,
+        generators=[torch_generator(0)] * PACK,
+        reference=Reference.of_segments([reference] * PACK),
+        mixture=together([network.mixture_of(branch) for branch in chosen]),
+    )
+    x = z[: PACK * SEGMENT].reshape(PACK, SEGMENT, N_LATENT)
+    times = [x.new_full((PACK, 1), t) for t in (0.5, 0.45)]
 
     @torch.no_grad()
     def sample() -> None:
-        dpmpp_2m(process, z[:BLOCK], [0.5, 0.45])
+        dpmpp_2m(process, x, times)
 
     return {"train": lambda: train_step(state, sampler, data, train, 0, forward), "sample": sample}
 

@@ -20,7 +20,7 @@ from branchgen.analysis.states import Judges, Labels, guided, shifted
 from branchgen.benchmark_config import BenchmarkTransmuteSettings
 from branchgen.cells.keys import CELL_TYPE, COUNTS, SPLIT
 from branchgen.device import choose_device, describe
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.errors import BranchgenError
 from branchgen.seeds import numpy_rng
 from branchgen.trained import Trained

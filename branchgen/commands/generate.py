@@ -11,7 +11,7 @@ from branchgen.cells.keys import LATENT, PROVENANCE
 from branchgen.cells.numbers import requested_numbers
 from branchgen.config import GenerateSettings
 from branchgen.device import choose_device, describe
-from branchgen.diffusion.blocks import BLOCK, Shard, allocate, blocks_of, cells_of_block
+from branchgen.diffusion.blocks import SEGMENT, Shard, allocate, blocks_of, cells_of_block
 from branchgen.diffusion.sample import n_evaluations
 from branchgen.errors import BranchgenError
 from branchgen.growing import GrowingH5ad
@@ -77,9 +77,9 @@ def run(arguments: argparse.Namespace, settings: GenerateSettings) -> None:
     if shard is not None:
         log.info("shard %d of %d: %d of %d cells", shard.number, shard.n_shards, total, sum(numbers.values()))
     log.info(
-        "%d cells; blocks of %d cells go through the network %d times, without the tree it were %d (%.2f of that)",
+        "%d cells; segments of %d cells go through the network %d times, without the tree it were %d (%.2f of that)",
         sum(numbers.values()),
-        BLOCK,
+        SEGMENT,
         shared,
         alone,
         shared / alone,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Hierarchy
 
-BLOCK = 512
-"""Cells of a block; a change changes every generated cell."""
+SEGMENT = 64
+"""Cells of a segment, of which all are made where any is wanted; a change changes every generated cell."""
+BLOCK = 8 * SEGMENT
+"""Cells of a block, which is made at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +48,18 @@ def blocks_of(n_cells: Mapping[str, int], shard: Shard | None = None) -> range:
 
 def cells_of_block(n_cells: Mapping[str, int], block: int) -> int:
     """Wanted cells of all classes in a block."""
-    return sum(min(max(count - block * BLOCK, 0), BLOCK) for count in n_cells.values())
+    return sum(cells_of_classes(n_cells, block).values())
+
+
+def cells_of_classes(n_cells: Mapping[str, int], block: int) -> dict[str, int]:
+    """Wanted cells of every class that has some in a block."""
+    return {name: min(count - block * BLOCK, BLOCK) for name, count in n_cells.items() if count > block * BLOCK}
+
+
+def segments_of_block(block: int, n_cells: Iterable[int]) -> range:
+    """Numbers of the segments that hold the first cells of a block, as many as the largest of these numbers."""
+    first = block * (BLOCK // SEGMENT)
+    return range(first, first - (-max(n_cells, default=0) // SEGMENT))
 
 
 def allocate(request: Mapping[str, int], hierarchy: Hierarchy, class_counts: Mapping[str, int]) -> dict[str, int]:

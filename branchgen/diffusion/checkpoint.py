@@ -12,7 +12,7 @@ from torch import Tensor
 from branchgen.diffusion.grafts import Graft, grafted, grown_moments
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.sample import TreeSampler, branch_times
+from branchgen.diffusion.sampler import TreeSampler, branch_times
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.diffusion.solvers import Denoise
 from branchgen.errors import BranchgenError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Self
 
@@ -66,6 +67,17 @@ class BranchMoments:
             {leaf[classes[position]]: mixture for position, mixture in mixtures.items()},
         )
 
+    def at_branch_point(self, branch: int, sigma: Array) -> GaussianMixture:
+        """The same, kept: all children of a branch ask for its decompositions."""
+        key = branch, sigma.tobytes()
+        if key not in self._kept:
+            self._kept[key] = self.mixture(branch, sigma)
+        return self._kept[key]
+
+    @cached_property
+    def _kept(self) -> dict[tuple[int, bytes], GaussianMixture]:
+        return {}
+
     def parts(self, leaf: int) -> TiedMixture:
         """The Gaussians of the class of a branch at time zero."""
         return self.mixtures.get(leaf) or TiedMixture.single(self.mean[leaf], self.covariance[leaf])
@@ -122,7 +134,7 @@ def transport(moments: BranchMoments, parent: int, child: int, sigma: Array) -> 
     A sample whose class the child holds stays where it is; another goes to a class of the child. Exact where every
     noised class is a Gaussian, however far apart they are. `sigma` has shape (d,).
     """
-    return MixtureMap(moments.mixture(parent, sigma), moments.mixture(child, sigma))
+    return MixtureMap(moments.at_branch_point(parent, sigma), moments.mixture(child, sigma))
 
 
 def linear(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:

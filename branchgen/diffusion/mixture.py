@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -24,15 +26,37 @@ class GaussianMixture:
     mean: Array
     covariance: Array
 
+    @cached_property
+    def roots(self) -> Array:
+        """Square roots of the covariances, (k, d, d)."""
+        return _roots(self.covariance)
+
+    @cached_property
+    def factors(self) -> tuple[Array, Array]:
+        """Cholesky factors L of the covariances and their inverses, each (k, d, d)."""
+        return _factors(self.covariance)
+
+    @cached_property
+    def whitening(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What `responsibilities` asks for every cell: rows of L⁻¹ (k d, d), L⁻¹ m (k d,), and ln w − ln |L| (k,)."""
+        factor, inverse = self.factors
+        k, d = self.mean.shape
+        centre = (inverse @ self.mean[..., None]).reshape(k * d)
+        log_weight = np.log(self.weights) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
+        return torch.from_numpy(inverse.reshape(k * d, d)), torch.from_numpy(centre), torch.from_numpy(log_weight)
+
     def take(self, chosen: NDArray[np.int64]) -> GaussianMixture:
         """The mixture of some components, at their relative weights."""
         weights = self.weights[chosen]
-        return GaussianMixture(
+        some = GaussianMixture(
             names=tuple(self.names[i] for i in chosen),
             weights=weights / weights.sum(),
             mean=self.mean[chosen],
             covariance=self.covariance[chosen],
         )
+        # Decompositions are what a map costs, and siblings ask for the same.
+        vars(some)["roots"] = self.roots[chosen]
+        return some
 
 
 class MixtureMap:
@@ -45,16 +69,20 @@ class MixtureMap:
     """
 
     def __init__(self, source: GaussianMixture, target: GaussianMixture) -> None:
-        if len(set(target.names) - set(source.names)) not in (0, len(target.names)):
+        new = set(target.names) - set(source.names)
+        if len(new) not in (0, len(target.names)):
             raise BranchgenError("a mixture can only be carried to one of its own components, or to another altogether")
-        self._source, self._target = source, target
         position = {name: i for i, name in enumerate(target.names)}
         self._stays = np.array([position.get(name, -1) for name in source.names])
         leaving = np.flatnonzero(self._stays < 0)
+        # A part of the source is not kept twice: siblings share it, and a large tree has many.
+        self._source, self._target, self._places = source, target, np.arange(len(target.names))
+        if not new:
+            self._target, self._places = source, np.array([source.names.index(name) for name in target.names])
         self._goes = np.zeros((len(source.names), len(target.names)))
         if len(leaving):
-            self._goes[leaving] = coupling(source.take(leaving), target)
-        self._maps: dict[tuple[int, int], Callable[[Tensor], Tensor]] = {}
+            self._goes[leaving] = coupling(source.take(leaving), self._target.take(self._places))
+        self._maps: dict[tuple[int, int], GaussianMap] = {}
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Carry cells of shape (n_cells, d)."""
@@ -62,32 +90,56 @@ class MixtureMap:
         component = _draw(responsibilities(self._source, x), u[0])
         aim = np.where(self._stays[component] < 0, _draw(self._goes[component], u[1]), -1)
         carried = x.clone()
-        for i, j in np.unique(np.stack([component, aim], axis=1)[aim >= 0], axis=0).tolist():
-            rows = torch.from_numpy(np.flatnonzero((component == i) & (aim == j))).to(x.device)
-            carried[rows] = self._map(i, j)(x[rows])
+        moving = np.flatnonzero(aim >= 0)
+        if len(moving):
+            maps = [self._map(i, j) for i, j in zip(component[moving].tolist(), aim[moving].tolist(), strict=True)]
+            rows = torch.from_numpy(moving).to(x.device)
+            carried[rows] = GaussianMap.of_cells(maps)(x[rows, None])[:, 0]
         return carried
 
-    def _map(self, i: int, j: int) -> Callable[[Tensor], Tensor]:
+    def _map(self, i: int, j: int) -> GaussianMap:
         if (i, j) not in self._maps:
-            a, b = self._source, self._target
-            self._maps[i, j] = gaussian_map(a.mean[i], a.covariance[i], b.mean[j], b.covariance[j])
+            a, b, k = self._source, self._target, self._places[j]
+            factor, inverse = (parts[i] for parts in a.factors)
+            self._maps[i, j] = GaussianMap.of(a.mean[i], factor, inverse, b.mean[k], b.covariance[k])
         return self._maps[i, j]
 
 
-def gaussian_map(mean_a: Array, covariance_a: Array, mean_b: Array, covariance_b: Array) -> Callable[[Tensor], Tensor]:
+@dataclass(frozen=True)
+class GaussianMap:
+    """T(x) = aim + (x − centre) A on x of shape (n_cells, d), with a symmetric A (d, d); all in double precision."""
+
+    centre: Tensor
+    matrix: Tensor
+    aim: Tensor
+
+    @classmethod
+    def of(cls, mean_a: Array, factor: Array, inverse: Array, mean_b: Array, covariance_b: Array) -> Self:
+        """See `gaussian_map`; the first covariance is L Lᵀ, of which L and L⁻¹ are given."""
+        values, vectors = np.linalg.eigh(factor.T @ covariance_b @ factor)
+        half = vectors.T @ inverse
+        matrix = half.T @ (np.sqrt(np.maximum(values, 0))[:, None] * half)
+        return cls(torch.from_numpy(mean_a), torch.from_numpy((matrix + matrix.T) / 2), torch.from_numpy(mean_b))
+
+    @classmethod
+    def of_cells(cls, maps: Sequence[GaussianMap]) -> Self:
+        """A map for every cell, on x of shape (n_cells, 1, d)."""
+        centre, matrix, aim = (torch.stack([getattr(m, name) for m in maps]) for name in ("centre", "matrix", "aim"))
+        return cls(centre[:, None], matrix, aim[:, None])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Carry cells, in their own precision and on their device."""
+        centre, matrix, aim = (part.to(x.device) for part in (self.centre, self.matrix, self.aim))
+        return (aim + (x.double() - centre) @ matrix).to(x)
+
+
+def gaussian_map(mean_a: Array, covariance_a: Array, mean_b: Array, covariance_b: Array) -> GaussianMap:
     """Optimal-transport map between two Gaussians (Gelbrich 1990).
 
-    T(x) = m_b + A (x − m_a), A = Σ_a^-½ (Σ_a^½ Σ_b Σ_a^½)^½ Σ_a^-½, on x of shape (n_cells, d).
+    The symmetric A with A Σ_a A = Σ_b: L⁻ᵀ (Lᵀ Σ_b L)^½ L⁻¹ for Σ_a = L Lᵀ, which is Σ_a^-½ (Σ_a^½ Σ_b Σ_a^½)^½ Σ_a^-½.
     """
-    root, inverse = _roots(covariance_a)
-    middle, _ = _roots(root @ covariance_b @ root)
-    matrix = torch.from_numpy(inverse @ middle @ inverse)
-    offset, aim = torch.from_numpy(mean_a), torch.from_numpy(mean_b)
-
-    def carry(x: Tensor) -> Tensor:
-        return (aim.to(x.device) + (x.double() - offset.to(x.device)) @ matrix.to(x.device)).to(x)
-
-    return carry
+    factor, inverse = _factors(covariance_a)
+    return GaussianMap.of(mean_a, factor, inverse, mean_b, covariance_b)
 
 
 def coupling(a: GaussianMixture, b: GaussianMixture) -> Array:
@@ -100,7 +152,7 @@ def coupling(a: GaussianMixture, b: GaussianMixture) -> Array:
     k_a, k_b = len(a.names), len(b.names)
     if k_b == 1:
         return np.ones((k_a, 1))
-    parts = [np.concatenate([m.mean, _roots(m.covariance)[0].reshape(len(m.names), -1)], axis=1) for m in (a, b)]
+    parts = [np.concatenate([m.mean, m.roots.reshape(len(m.names), -1)], axis=1) for m in (a, b)]
     squares = [(part**2).sum(axis=1) for part in parts]
     cost = squares[0][:, None] + squares[1] - 2 * parts[0] @ parts[1].T
     plan = np.zeros((k_a, k_b))
@@ -116,13 +168,10 @@ def coupling(a: GaussianMixture, b: GaussianMixture) -> Array:
 
 def responsibilities(mixture: GaussianMixture, x: Tensor) -> Array:
     """Posterior probability of every component, shape (n_cells, k)."""
-    factor = torch.linalg.cholesky(torch.from_numpy(mixture.covariance).to(x.device))
-    apart = x.double()[None] - torch.from_numpy(mixture.mean).to(x.device)[:, None]
-    whitened = torch.linalg.solve_triangular(factor, apart.transpose(1, 2), upper=False)
-    log_root = torch.log(torch.diagonal(factor, dim1=1, dim2=2)).sum(dim=1)
-    log_weight = torch.from_numpy(np.log(mixture.weights)).to(x.device)
-    joint = (log_weight - log_root)[:, None] - (whitened**2).sum(dim=1) / 2
-    posterior: Array = torch.softmax(joint, dim=0).T.cpu().numpy()
+    rows, centre, log_weight = (part.to(x.device) for part in mixture.whitening)
+    whitened = (x.double() @ rows.T - centre).reshape(len(x), len(log_weight), -1)
+    joint = log_weight - (whitened**2).sum(dim=2) / 2
+    posterior: Array = torch.softmax(joint, dim=1).cpu().numpy()
     return posterior
 
 
@@ -133,9 +182,13 @@ def _draw(probabilities: Array, u: Array) -> NDArray[np.int64]:
     return np.asarray(np.minimum(position, probabilities.shape[1] - 1))
 
 
-def _roots(matrix: Array) -> tuple[Array, Array]:
-    """Square root of a positive matrix (or of a stack of them) and its inverse."""
+def _factors(matrix: Array) -> tuple[Array, Array]:
+    """Cholesky factors of positive matrices, and their inverses."""
+    factor = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
+    return factor, np.asarray(np.linalg.inv(factor), dtype=np.float64)
+
+
+def _roots(matrix: Array) -> Array:
+    """Square roots of a stack of positive matrices."""
     values, vectors = np.linalg.eigh(matrix)
-    root = np.sqrt(np.maximum(values, 0))[..., None, :]
-    transposed = np.swapaxes(vectors, -1, -2)
-    return vectors * root @ transposed, vectors / root @ transposed
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[..., None, :] @ np.swapaxes(vectors, -1, -2))

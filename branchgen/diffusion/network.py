@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,7 +14,7 @@ from torch.nn import functional as F
 
 from branchgen.diffusion.handover import BranchMoments
 from branchgen.diffusion.schedule import NoiseSchedule, levels_between
-from branchgen.diffusion.solvers import Denoise, principal_axes
+from branchgen.diffusion.solvers import Denoise, OfBranch, principal_axes
 
 _N_FREQUENCIES = 16
 _N_EMBEDDING = 64
@@ -180,7 +179,7 @@ class BranchedDenoiser(nn.Module):
         x
             Noised latents, shape (n_segments, n_rows, d).
         t
-            Their times, shape (n_segments, n_rows).
+            Their times, shape (n_segments, n_rows), or (n_segments, 1) where a segment has one.
         branch
             Branch of every segment, shape (n_segments,).
         precision
@@ -232,16 +231,8 @@ class BranchedDenoiser(nn.Module):
 
     def denoiser(self, branch: int) -> Denoise:
         """Denoiser of one branch for the solvers."""
-        return _of_branch(self, branch)
+        return OfBranch(self, branch)
 
     def mixture_of(self, branch: int) -> Denoise:
         """`mixture` of one branch for the solvers."""
-        return _of_branch(self.mixture, branch)
-
-
-def _of_branch(denoiser: Callable[[Tensor, Tensor, Tensor], Tensor], branch: int) -> Denoise:
-    def denoise(x: Tensor, t: float) -> Tensor:
-        denoised = denoiser(x[None], x.new_full((1, len(x)), t), torch.tensor([branch], device=x.device))
-        return denoised[0]
-
-    return denoise
+        return OfBranch(self.mixture, branch)

@@ -1,173 +1,143 @@
 """The tree recursion that samples cells: integrate a branch once for all below it, hand over, recurse.
 
-Work comes in blocks of `BLOCK` cells. Block i of a branch is one run of the solver with generators of its own, named by
-seed, branch and block; it serves block i of every class below. Shapes and noise so never depend on how many cells, or
-which classes, are asked for, and neither do the results.
+Cells come in segments of `SEGMENT`. Segment i of a branch has generators of its own, named by seed, branch and number,
+and serves segment i of every class below. Segments of several branches go through the solver together, always in packs
+of `PACK`. Shapes and noise so never depend on how many cells, or which classes, are asked for, and neither do results.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from branchgen.diffusion.blocks import BLOCK, Shard, blocks_of
-from branchgen.diffusion.handover import HANDOVERS, BranchMoments, Handover, levels_at, start
-from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import EVALUATIONS, SOLVERS, Denoise, Process, Reference, langevin, noise_like
-from branchgen.hierarchy.tree import HORIZON, Branch, Hierarchy
+from branchgen.diffusion.blocks import SEGMENT, Shard, blocks_of, cells_of_classes, segments_of_block
+from branchgen.diffusion.sampler import TreeSampler
+from branchgen.diffusion.solvers import EVALUATIONS, SOLVERS, OfBranch, Process, Reference, langevin, together
+from branchgen.hierarchy.tree import Branch
 from branchgen.seeds import torch_generator
 
-
-@dataclass(frozen=True, kw_only=True)
-class TreeSampler:
-    """All that is needed to sample: the tree, its noise, a denoiser per branch, and the choices of solver."""
-
-    hierarchy: Hierarchy
-    schedule: NoiseSchedule
-    moments: BranchMoments
-    denoiser_of: Callable[[str], Denoise]
-    """Denoiser by the name of a trained branch."""
-    mixture_of: Callable[[str], Denoise]
-    """The mixture in closed form from which it differs by what was learned."""
-    solver: str
-    n_steps: int
-    handover: str
-    seed: int
-    like: Tensor
-    """A tensor on the device and in the dtype of the samples."""
-    n_corrections: int = 0
-    """Langevin steps under a child as it is entered."""
-    trunks: tuple[str, ...] = ()
-    """Trained branch of every branch, where new classes have divided some; see `grown`. Generators are named by it."""
-
-    @cached_property
-    def references(self) -> list[Reference]:
-        """Gaussian reference of every branch."""
-        pairs = zip(self.moments.mean, self.moments.covariance, strict=True)
-        return [Reference.of(mean, covariance, self.schedule, self.like) for mean, covariance in pairs]
-
-    @cached_property
-    def trunk_of(self) -> tuple[str, ...]:
-        """Name of the trained branch of every branch: its own, unless it is a part of one."""
-        return self.trunks or tuple(self.hierarchy.index)
-
-    def parts(self, position: int) -> list[int]:
-        """Positions of a branch and of those below it that are parts of the same trained branch."""
-        below = [p for p in self.hierarchy.children[position] if self.trunk_of[p] == self.trunk_of[position]]
-        return [position, *(part for child in below for part in self.parts(child))]
-
-    def times(self, branch: Branch) -> list[float]:
-        """Falling times of the solver in a branch, ends included: its share of the grid of its trained branch."""
-        trunk = self.trunk_of[self.hierarchy.index[branch.name]]
-        parts = [b for b, name in zip(self.hierarchy.branches, self.trunk_of, strict=True) if name == trunk]
-        whole = replace(branch, t_start=min(b.t_start for b in parts), t_end=max(b.t_end for b in parts))
-        return [t for t in branch_times(whole, self.n_steps) if branch.t_start <= t <= branch.t_end]
-
-    def runs(self, branches: Sequence[Branch]) -> list[tuple[Branch, list[float]]]:
-        """Uppermost part of every trained branch among these, from noise to data, and the times of all of its parts."""
-        found: dict[str, tuple[Branch, list[float]]] = {}
-        for branch in branches:
-            _, times = found.setdefault(self.trunk_of[self.hierarchy.index[branch.name]], (branch, []))
-            times += self.times(branch)[bool(times) :]
-        return list(found.values())
-
-    def enter(self, parent: int, child: int, x: Tensor, block: int, scope: str) -> Tensor:
-        """Hand a block of cells over from a branch to its child at the branch point."""
-        branch, name = self.hierarchy.branches[parent], self.trunk_of[child]
-        if child not in self._maps:
-            sigma = levels_at(self.schedule, branch.t_start)
-            self._maps[child] = HANDOVERS[self.handover](self.moments, parent, child, sigma)
-        return self._maps[child](x, torch_generator(self.seed, scope, "handover", name, block))
-
-    @cached_property
-    def _maps(self) -> dict[int, Handover]:
-        return {}
+PACK = 8
+"""Segments that go through the solver together."""
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A block of cells in one branch: x at its t_end, where they enter, and at its t_start, where they leave.
+    """A segment of cells in one branch: x at its t_end, where they enter, and at its t_start, where they leave.
 
-    At time zero they leave as data, without the smallest noise level.
+    At time zero they leave as data, without the smallest noise level. `segment` is the number of the segment among
+    those of its class.
     """
 
     branch: Branch
+    segment: int
     entering: Tensor
     leaving: Tensor
 
 
-def branch_times(branch: Branch, n_steps: int) -> list[float]:
-    """Falling grid of times of one branch, ends included, for `n_steps` steps between noise and data.
+@dataclass(frozen=True)
+class _Waiting:
+    """A segment of cells before a branch, and the classes that they are to become."""
 
-    The grid ends on the branch point itself, so no step straddles two branches.
-    """
-    steps = max(1, round(branch.span / HORIZON * n_steps))
-    return [float(t) for t in np.linspace(branch.t_end, branch.t_start, steps + 1)]
+    position: int
+    segment: int
+    x: Tensor
+    scope: str
+    classes: frozenset[str]
 
 
 @torch.no_grad()
-def descend(sampler: TreeSampler, block: int, classes: Collection[str], scope: str = "sample") -> Iterator[Passage]:
-    """Passages of one block through every branch above the wanted classes, parents first.
+def descend(
+    sampler: TreeSampler, block: int, n_cells: Mapping[str, int], ancestors: str = "shared", scope: str = "sample"
+) -> Iterator[Passage]:
+    """Passages of the first cells of a block, so many per class, through every branch above them, parents first.
 
-    `scope` is part of the generators' names; another scope gives other cells.
+    `scope` is part of the generators' names; another scope gives other cells. With ``ancestors="independent"`` every
+    class goes down from the root by itself, on noise of its own.
     """
     tree = sampler.hierarchy
-    wanted = set(classes)
+    waiting: dict[Any, list[_Waiting]] = {}
 
-    def visit(position: int, entering: Tensor) -> Iterator[Passage]:
-        # The parts of a divided branch are one run of the solver, or its old classes would change.
-        parts = [part for part in sampler.parts(position) if wanted.intersection(tree.branches[part].classes)]
-        name = sampler.trunk_of[position]
-        between = {tree.branches[part].t_start: entering for part in parts[:-1]}
-        process = Process(
-            denoise=_watched(sampler.denoiser_of(name), between),
-            schedule=sampler.schedule,
-            generator=torch_generator(sampler.seed, scope, "noise", name, block),
-            reference=sampler.references[position],
-            mixture=sampler.mixture_of(name),
+    def wait(one: _Waiting) -> None:
+        waiting.setdefault(_kind(sampler, one), []).append(one)
+
+    for wanted, name in _descents(n_cells, ancestors, scope):
+        for number, segment in enumerate(segments_of_block(block, wanted.values())):
+            classes = frozenset(of for of, count in wanted.items() if count > number * SEGMENT)
+            wait(_Waiting(0, segment, sampler.begin(SEGMENT, segment, name), name, classes))
+    while waiting:
+        # Of the longest queue, for packs that are as full as they can be.
+        kind = max(waiting, key=lambda kind: len(waiting[kind]))
+        queue = waiting.pop(kind)
+        if len(queue) > PACK:
+            waiting[kind] = queue[PACK:]
+        for one, passages in zip(queue[:PACK], _through(sampler, queue[:PACK]), strict=True):
+            for passage in passages:
+                yield passage
+                above = tree.index[passage.branch.name]
+                for child in tree.children[above]:
+                    below = one.classes.intersection(tree.branches[child].classes)
+                    if below and sampler.trunk_of[child] != sampler.trunk_of[above]:
+                        x = sampler.enter(above, child, passage.leaving, one.segment, one.scope)
+                        wait(_Waiting(child, one.segment, x, one.scope, below))
+
+
+def _kind(sampler: TreeSampler, one: _Waiting) -> Any:
+    """What segments have in common that can go through the solver together."""
+    name = sampler.trunk_of[one.position]
+    families = (
+        denoise.function if isinstance(denoise, OfBranch) else None
+        for denoise in (sampler.denoiser_of(name), sampler.mixture_of(name))
+    )
+    _, times = sampler.run(one.position, one.classes)
+    return (len(times), one.position == 0, *families)
+
+
+def _through(sampler: TreeSampler, pack: Sequence[_Waiting]) -> list[list[Passage]]:
+    """Passages of a pack of segments, each through the parts of one trained branch."""
+    runs = [sampler.run(one.position, one.classes) for one in pack]
+    # What fills the pack up is there for the shape alone.
+    filling = PACK - len(pack)
+    full = [*pack, *[pack[-1]] * filling]
+    grids = [times for _, times in [*runs, *[runs[-1]] * filling]]
+    names = [sampler.trunk_of[one.position] for one in pack]
+    x = torch.stack([one.x for one in full])
+    times = list(torch.tensor(grids, dtype=x.dtype, device=x.device).T[..., None])
+
+    def generators(purpose: str) -> list[torch.Generator]:
+        return [
+            torch_generator(sampler.seed, one.scope, purpose, sampler.trunk_of[one.position], one.segment)
+            for one in full
+        ]
+
+    reference = Reference.of_segments([sampler.references[one.position] for one in full])
+    process = Process(
+        denoise=together([sampler.denoiser_of(name) for name in names]),
+        schedule=sampler.schedule,
+        generators=generators("noise"),
+        reference=reference,
+        mixture=together([sampler.mixture_of(name) for name in names]),
+    )
+    if pack[0].position and sampler.n_corrections:
+        corrected = replace(process, generators=generators("correction"))
+        x = langevin(corrected, x, times[0], sampler.n_corrections)
+    states = SOLVERS[sampler.solver](process, x, times)
+    # The smallest noise level is well below what any network can see, but is not nothing.
+    data = reference.without_noise(states[-1], sampler.schedule.sigma(0.0, x))
+    found = []
+    for number, (one, (parts, grid)) in enumerate(zip(pack, runs, strict=True)):
+        places = [grid.index(sampler.hierarchy.branches[part].t_start) for part in parts]
+        ends = [data[number] if grid[place] == 0 else states[place][number] for place in places]
+        found.append(
+            [
+                Passage(sampler.hierarchy.branches[part], one.segment, entering, leaving)
+                for part, entering, leaving in zip(parts, [one.x, *ends[:-1]], ends, strict=True)
+            ]
         )
-        if position and sampler.n_corrections:
-            generator = torch_generator(sampler.seed, scope, "correction", name, block)
-            time = tree.branches[position].t_end
-            entering = langevin(replace(process, generator=generator), entering, time, sampler.n_corrections)
-        ((_, times),) = sampler.runs([tree.branches[part] for part in parts])
-        last = SOLVERS[sampler.solver](process, entering, times)
-        if times[-1] == 0:
-            # The smallest noise level is well below what any network can see, but is not nothing.
-            last = sampler.references[position].without_noise(last, sampler.schedule.sigma(0.0, last))
-        for part in parts:
-            branch = tree.branches[part]
-            leaving = between.get(branch.t_start, last)
-            yield Passage(branch, entering, leaving)
-            entering = leaving
-            for child in tree.children[part]:
-                if child not in parts and wanted.intersection(tree.branches[child].classes):
-                    yield from visit(child, sampler.enter(part, child, leaving, block, scope))
-
-    generator = torch_generator(sampler.seed, scope, "start", sampler.trunk_of[0], block)
-    noise = noise_like(sampler.like.new_empty(BLOCK, len(sampler.schedule.sigma_min)), generator)
-    yield from visit(0, start(sampler.moments, 0, noise, levels_at(sampler.schedule, HORIZON)))
-
-
-def _watched(denoise: Denoise, states: dict[float, Tensor]) -> Denoise:
-    """The same denoiser, which leaves in `states` what x is at each of their times.
-
-    A solver's state at a time is what it gives the denoiser there last, before it steps on.
-    """
-    if not states:
-        return denoise
-
-    def watched(x: Tensor, t: float) -> Tensor:
-        if t in states:
-            states[t] = x
-        return denoise(x, t)
-
-    return watched
+    return found
 
 
 def sample_blocks(
@@ -175,34 +145,43 @@ def sample_blocks(
 ) -> Iterator[tuple[str, int, Tensor, int]]:
     """Blocks of latents of the wanted numbers of cells per class, or of a shard of them.
 
-    Yields class, number of the block, latents (BLOCK, d), and how many of its cells, from the first, are wanted.
-    With ``ancestors="independent"`` every class goes down from the root by itself, on noise of its own.
+    Yields class, number of the block, latents (n, d) in whole segments, and how many of the cells, from the first, are
+    wanted. `ancestors` as in `descend`.
     """
+    leaves = [branch for branch in sampler.hierarchy.branches if branch.t_start == 0]
     for block in blocks_of(n_cells, shard):
-        left = {name: count - block * BLOCK for name, count in n_cells.items() if count > block * BLOCK}
-        for classes, scope in _descents(left, ancestors):
-            for passage in descend(sampler, block, classes, scope):
-                if passage.branch.t_start == 0:
-                    name = passage.branch.classes[0]
-                    yield name, block, passage.leaving, min(left[name], BLOCK)
+        wanted = cells_of_classes(n_cells, block)
+        found: dict[str, dict[int, Tensor]] = {name: {} for name in wanted}
+        for passage in descend(sampler, block, wanted, ancestors):
+            if passage.branch.t_start == 0:
+                found[passage.branch.classes[0]][passage.segment] = passage.leaving
+        # Packs come as they are full; cells in the order of the tree.
+        for name in (leaf.classes[0] for leaf in leaves):
+            if name in found:
+                segments = found.pop(name)
+                yield name, block, torch.cat([segments[number] for number in sorted(segments)]), wanted[name]
 
 
 def n_evaluations(sampler: TreeSampler, n_cells: Mapping[str, int], ancestors: str = "shared") -> tuple[int, int]:
-    """Times that a block of cells goes through the network, and how often it would without a tree."""
+    """Times that a segment of cells goes through the network, and how often it would without a tree."""
     tree, per_step = sampler.hierarchy, EVALUATIONS[sampler.solver]
+    steps = [len(sampler.times(branch)) - 1 for branch in tree.branches]
     ours = alone = 0
     for block in blocks_of(n_cells):
-        wanted = {name for name, count in n_cells.items() if count > block * BLOCK}
-        for classes, _ in _descents(wanted, ancestors):
-            branches = [branch for branch in tree.branches if not classes.isdisjoint(branch.classes)]
-            ours += per_step * sum(len(sampler.times(branch)) - 1 for branch in branches)
-            ours += sampler.n_corrections * (len({sampler.trunk_of[tree.index[b.name]] for b in branches}) - 1)
-        alone += per_step * sampler.n_steps * len(wanted)
+        for wanted, _ in _descents(cells_of_classes(n_cells, block), ancestors, ""):
+            trunks: dict[str, int] = {}
+            for position, branch in enumerate(tree.branches):
+                segments = len(segments_of_block(block, (wanted.get(name, 0) for name in branch.classes)))
+                ours += per_step * segments * steps[position]
+                trunks[sampler.trunk_of[position]] = max(trunks.get(sampler.trunk_of[position], 0), segments)
+            ours += sampler.n_corrections * (sum(trunks.values()) - trunks[sampler.trunk_of[0]])
+        segments = sum(len(segments_of_block(block, [count])) for count in cells_of_classes(n_cells, block).values())
+        alone += per_step * sampler.n_steps * segments
     return ours, alone
 
 
-def _descents(wanted: Collection[str], ancestors: str) -> list[tuple[frozenset[str], str]]:
-    """Classes that go down together, and the scope of their noise."""
+def _descents(n_cells: Mapping[str, int], ancestors: str, scope: str) -> list[tuple[Mapping[str, int], str]]:
+    """Cells of the classes that go down together, and the scope of their noise."""
     if ancestors == "shared":
-        return [(frozenset(wanted), "sample")]
-    return [(frozenset([name]), f"sample {name}") for name in wanted]
+        return [(n_cells, scope)]
+    return [({name: count}, f"{scope} {name}") for name, count in n_cells.items()]

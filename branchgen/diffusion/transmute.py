@@ -15,7 +15,7 @@ from torch import Tensor
 from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import between, levels_at
 from branchgen.diffusion.mixture import responsibilities
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, dpmpp_2m, noise_like
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.tree import Branch, Hierarchy
@@ -43,7 +43,7 @@ def by_the_flow(sampler: TreeSampler, latents: Tensor, source: str, target: str,
     for branch, times in sampler.runs(below(sampler, source, target))[::-1]:
         if times[-1] == 0:
             x = sampler.references[tree.index[branch.name]].with_noise(x, sampler.schedule.sigma(0.0, x))
-        x = dpmpp_2m(process_of(sampler, branch, source, torch.Generator()), x, times[::-1])
+        x = dpmpp_2m(process_of(sampler, branch, source, torch.Generator()), x, times[::-1])[-1]
     return x
 
 
@@ -86,7 +86,7 @@ def process_of(sampler: TreeSampler, branch: Branch, name: str, generator: torch
     return Process(
         denoise=denoise,
         schedule=sampler.schedule,
-        generator=generator,
+        generators=[generator],
         reference=sampler.references[position],
     )
 
@@ -143,7 +143,7 @@ def transmute(sampler: TreeSampler, latents: Tensor, source: str, target: str, n
         for branch, times in sampler.runs(below(sampler, target, source)):
             trunk = sampler.trunk_of[tree.index[branch.name]]
             generator = torch_generator(sampler.seed, SCOPE, "descend", source, trunk, block)
-            x = SOLVERS[sampler.solver](process_of(sampler, branch, target, generator), x, times)
+            x = SOLVERS[sampler.solver](process_of(sampler, branch, target, generator), x, times)[-1]
         # Nothing is handed over on the way: the cells are of the target's class from the branch point on.
         leaf = sampler.references[tree.index[tree.path(target)[-1].name]]
         yield leaf.without_noise(x, sampler.schedule.sigma(0.0, x))[: len(part)]

@@ -27,7 +27,8 @@ from branchgen.cells.codec import Codec, standardised
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import levels_at
-from branchgen.diffusion.sample import TreeSampler, descend
+from branchgen.diffusion.sample import descend
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.schedule import NoiseSchedule
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Clade, Hierarchy
@@ -149,10 +150,11 @@ def test_populations_are_the_samples_on_their_way(world: World) -> None:
     """Beyond one block, and the first are the same whatever their number."""
     n_cells = BLOCK + 10
     parts, fewer = found(world, n_cells), found(world, 10)
-    blocks = [list(descend(world.sampler, block, CLASSES, "analyse")) for block in (0, 1)]
+    wanted = [dict.fromkeys(CLASSES, n) for n in (BLOCK, 10)]
+    passages = [p for block in (0, 1) for p in descend(world.sampler, block, wanted[block], scope="analyse")]
     for (branch, name), population in parts.items():
-        passages = [next(p for p in block if p.branch.name == name) for block in blocks]
-        ends = torch.cat([p.leaving if name == branch else p.entering for p in passages])
+        own = sorted((p for p in passages if p.branch.name == name), key=lambda p: p.segment)
+        ends = torch.cat([p.leaving if name == branch else p.entering for p in own])
         assert torch.equal(population.noised, ends[:n_cells])
         assert torch.equal(fewer[branch, name].noised, ends[:10])
     assert len(torch.unique(parts["root", "root"].noised, dim=0)) == n_cells

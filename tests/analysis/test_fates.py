@@ -16,7 +16,7 @@ from scipy.spatial.distance import squareform
 
 from branchgen.analysis.fate_cells import fate_cells, linkage_of, parting_times, scanpy_graph, terminal_cells
 from branchgen.analysis.fates import Fates, Latents, child_probabilities, draws, fates, separability_table
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.hierarchy.tree import Clade, Hierarchy
 
 N_CLASSES, D = 5, 6

@@ -12,7 +12,8 @@ from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.grafts import Graft, grafted, grown_moments, lone_class, new_head, own_weights
 from branchgen.diffusion.handover import HANDOVERS
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.sample import TreeSampler, branch_times, n_evaluations, sample_blocks
+from branchgen.diffusion.sample import n_evaluations, sample_blocks
+from branchgen.diffusion.sampler import TreeSampler, branch_times
 from branchgen.diffusion.solvers import SOLVERS
 from branchgen.diffusion.transmute import transmute
 from branchgen.hierarchy.grafts import Place, grown

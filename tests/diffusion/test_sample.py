@@ -7,9 +7,11 @@ import pytest
 import torch
 from oracle import GaussianMixtureTree, binary_tree
 
-from branchgen.diffusion.blocks import BLOCK, allocate
+from branchgen.diffusion.blocks import BLOCK, SEGMENT, Shard, allocate
 from branchgen.diffusion.handover import levels_at, start
-from branchgen.diffusion.sample import TreeSampler, branch_times, descend, n_evaluations, sample_blocks
+from branchgen.diffusion.network import BranchedDenoiser, Shape
+from branchgen.diffusion.sample import descend, n_evaluations, sample_blocks
+from branchgen.diffusion.sampler import TreeSampler, branch_times
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, langevin
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
@@ -46,12 +48,12 @@ def errors(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str, n: in
 
 @pytest.mark.parametrize("epsilon", [0.3, 1.0, 3.0])
 def test_exact_denoisers_give_every_class_its_moments(epsilon: float) -> None:
-    """12 leaves in 20 dimensions, 10 steps, derived times: means within 3 standard errors, variances within 5 %."""
+    """12 leaves in 20 dimensions, 10 steps, derived times: 240 means within 4 standard errors, variances within 6 %."""
     tree = binary_tree(12, 20, separation=5.0)
     deviation, low, high = errors(tree, derived(tree, epsilon), "transport", 32 * BLOCK)
-    assert deviation < 3
-    assert low > 0.95
-    assert high < 1.05
+    assert deviation < 4
+    assert low > 0.94
+    assert high < 1.06
 
 
 def shape_ratio(tree: GaussianMixtureTree, hierarchy: Hierarchy, handover: str) -> float:
@@ -104,6 +106,49 @@ def test_cells_do_not_depend_on_what_else_is_sampled(solver: str) -> None:
     assert np.array_equal(tail, everything[tree.classes[0]][: BLOCK + 7])
 
 
+def with_a_network(tree: GaussianMixtureTree, hierarchy: Hierarchy) -> TreeSampler:
+    """In single precision, with layers as wide as real ones; what it has learned is noise."""
+    shape = Shape(
+        n_latent=tree.moments.mean.shape[1], n_branches=len(hierarchy.branches), n_hidden=256, n_blocks=3, n_head=64
+    )
+    generator = torch.Generator().manual_seed(0)
+    network = BranchedDenoiser(shape, tree.schedule, tree.branch_moments(hierarchy), generator)
+    network.requires_grad_(requires_grad=False)
+    for weight in network.parameters():
+        weight += 0.05 * torch.randn(weight.shape, generator=generator)
+    return dataclasses.replace(
+        sampler_of(tree, hierarchy, "transport"),
+        denoiser_of=lambda name: network.denoiser(hierarchy.index[name]),
+        mixture_of=lambda name: network.mixture_of(hierarchy.index[name]),
+        like=network.mean,
+    )
+
+
+@pytest.mark.parametrize("ancestors", ["shared", "independent"])
+def test_a_cell_is_the_same_whatever_goes_through_the_network_with_it(ancestors: str) -> None:
+    """Segments of other branches, and how full a pack is, leave no trace in single precision either."""
+    tree = binary_tree(9, 13)
+    sampler = with_a_network(tree, derived(tree, 1.0))
+
+    def latents(n_cells: dict[str, int], shard: Shard | None = None) -> dict[str, torch.Tensor]:
+        found: dict[str, list[torch.Tensor]] = {}
+        for name, _, x, wanted in sample_blocks(sampler, n_cells, ancestors, shard):
+            found.setdefault(name, []).append(x[:wanted])
+        return {name: torch.cat(parts) for name, parts in found.items()}
+
+    rng = np.random.default_rng(0)
+    wanted = {name: int(n) for name, n in zip(tree.classes, rng.integers(1, BLOCK + 200, 9), strict=True)}
+    whole = latents(wanted)
+    assert {name: len(x) for name, x in whole.items()} == wanted
+    for name in tree.classes:
+        assert torch.equal(latents({name: 70})[name][: wanted[name]], whole[name][:70])
+    some = {name: int(rng.integers(1, wanted[name] + 1)) for name in tree.classes[::2]}
+    assert all(torch.equal(x, whole[name][: len(x)]) for name, x in latents(some).items())
+    shards = [latents(wanted, Shard(number=number, n_shards=2)) for number in (1, 2)]
+    for name in tree.classes:
+        assert torch.equal(torch.cat([part[name] for part in shards if name in part]), whole[name])
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_evaluations_are_as_many_as_are_made(solver: str) -> None:
     tree = binary_tree(4, 3, separation=5.0)
@@ -115,7 +160,7 @@ def test_evaluations_are_as_many_as_are_made(solver: str) -> None:
 
         def evaluate(x: torch.Tensor, t: float) -> torch.Tensor:
             nonlocal made
-            made += 1
+            made += len(x) // SEGMENT
             return denoise(x, t)
 
         return evaluate
@@ -124,7 +169,7 @@ def test_evaluations_are_as_many_as_are_made(solver: str) -> None:
     some = {tree.classes[0]: BLOCK + 1, tree.classes[1]: 3}
     samples(sampler, some)
     per_step = {"dpmpp_2m": 1, "heun": 2, "sde": 1, "pc": 2}[solver]
-    assert n_evaluations(sampler, some) == (made, 3 * sampler.n_steps * per_step)
+    assert n_evaluations(sampler, some) == (made, (BLOCK // SEGMENT + 2) * sampler.n_steps * per_step)
     shared, alone = n_evaluations(sampler, dict.fromkeys(tree.classes, 10))
     assert shared / alone == pytest.approx(hierarchy.sharing(), abs=0.05)
     assert n_evaluations(sampler, {tree.classes[0]: 0}) == (0, 0)
@@ -162,7 +207,7 @@ def test_langevin_steps_keep_a_gaussian_as_it_is() -> None:
     process = Process(
         denoise=tree.denoiser([tree.classes[0]]),
         schedule=tree.schedule,
-        generator=torch.Generator().manual_seed(0),
+        generators=[torch.Generator().manual_seed(0)],
         reference=sampler.references[position],
     )
     moved = langevin(process, x, t, 5).numpy()
@@ -192,7 +237,7 @@ def test_independent_classes_share_no_noise_and_save_no_work() -> None:
     # A class is the same, whatever else is asked for.
     (alone_,) = sample_blocks(sampler, {tree.classes[1]: 5}, "independent")
     beside = {name: x for name, _, x, _ in sample_blocks(sampler, wanted, "independent")}
-    assert torch.equal(alone_[2], beside[tree.classes[1]])
+    assert torch.equal(alone_[2], beside[tree.classes[1]][:SEGMENT])
 
 
 def test_the_start_is_the_roots_own_gaussian() -> None:
@@ -207,7 +252,8 @@ def test_the_start_is_the_roots_own_gaussian() -> None:
 def test_passages_are_parents_first_and_connected() -> None:
     tree = binary_tree(5, 4)
     hierarchy = derived(tree, 1.0)
-    passages = {p.branch.name: p for p in descend(sampler_of(tree, hierarchy, "identity"), 0, tree.classes)}
+    wanted = dict.fromkeys(tree.classes, 5)
+    passages = {p.branch.name: p for p in descend(sampler_of(tree, hierarchy, "identity"), 0, wanted)}
     assert next(iter(passages)) == "root"
     for position, branch in enumerate(hierarchy.branches):
         parent = hierarchy.parents[position]

@@ -9,9 +9,9 @@ import torch
 from oracle import GaussianMixtureTree, binary_tree
 from torch import Tensor
 
-from branchgen.diffusion.sample import branch_times
+from branchgen.diffusion.sampler import branch_times
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import SOLVERS, Process, Reference, dpmpp_2m
+from branchgen.diffusion.solvers import SOLVERS, Process, Reference, dpmpp_2m, together
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
@@ -29,10 +29,10 @@ def solve(
     process = Process(
         denoise=tree.denoiser(tree.classes),
         schedule=tree.schedule,
-        generator=torch_generator(0, "solver"),
+        generators=[torch_generator(0, "solver")],
         reference=reference,
     )
-    return SOLVERS[solver](process, x, np.linspace(*ends, n_steps + 1).tolist())
+    return SOLVERS[solver](process, x, np.linspace(*ends, n_steps + 1).tolist())[-1]
 
 
 def orders(errors: list[float]) -> np.ndarray:
@@ -108,10 +108,10 @@ def test_coordinates_with_noise_of_their_own() -> None:
 
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 2)) * 10)
     reference = Reference.of(np.zeros(2), np.array([[0.5, 0.3], [0.3, 2.0]]), schedule, x)
-    process = Process(denoise=denoise, schedule=schedule, generator=torch_generator(0), reference=reference)
+    process = Process(denoise=denoise, schedule=schedule, generators=[torch_generator(0)], reference=reference)
     high, low = schedule.levels(np.array([1.0, 0.0]))
     expected = x.numpy() * np.sqrt((variance + low**2) / (variance + high**2))
-    np.testing.assert_allclose(SOLVERS["dpmpp_2m"](process, x, [1.0, 0.4, 0.0]).numpy(), expected, atol=1e-9)
+    np.testing.assert_allclose(SOLVERS["dpmpp_2m"](process, x, [1.0, 0.4, 0.0])[-1].numpy(), expected, atol=1e-9)
 
 
 @pytest.mark.parametrize("solver", ["sde", "pc"])
@@ -135,13 +135,49 @@ def test_a_mixture_in_closed_form_stands_in_between_the_steps() -> None:
         return tree.denoise(root.classes, x, t)
 
     process = Process(
-        denoise=denoise, schedule=tree.schedule, generator=torch_generator(0), reference=sampler.references[0]
+        denoise=denoise, schedule=tree.schedule, generators=[torch_generator(0)], reference=sampler.references[0]
     )
     refined = dataclasses.replace(process, mixture=sampler.mixture_of("root"))
     x = 10 * torch.randn((500, 8), generator=torch_generator(1), dtype=torch.float64)
     times = branch_times(root, 10)
-    exact = dpmpp_2m(process, x, branch_times(root, 640))
+    exact = dpmpp_2m(process, x, branch_times(root, 640))[-1]
     asked.clear()
-    errors = [float((dpmpp_2m(way, x, times) - exact).norm(dim=1).median()) for way in (process, refined)]
+    errors = [float((dpmpp_2m(way, x, times)[-1] - exact).norm(dim=1).median()) for way in (process, refined)]
     assert asked == [*times[:-1], *times[:-1]]
     assert errors[1] < errors[0] / 3
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_segments_of_several_branches_are_solved_as_each_alone(solver: str) -> None:
+    """Each with a denoiser, a reference, times and noise of its own; the denoisers of a network are asked once."""
+    tree = binary_tree(3, 4)
+    hierarchy = Hierarchy.from_clades(
+        merge_by_criterion(Fidelity(tree.moments, tree.schedule.levels, 1.0), tree.classes), 0.03
+    )
+    sampler = tree.sampler(hierarchy)
+    names = [branch.name for branch in hierarchy.branches][:3]
+    x = 5 * torch.randn((3, 20, 4), generator=torch_generator(1), dtype=torch.float64)
+    grids = [np.linspace(start, end, 6).tolist() for start, end in ((1.0, 0.6), (0.7, 0.2), (0.5, 0.0))]
+    references = [sampler.references[hierarchy.index[name]] for name in names]
+    for of in (sampler.denoiser_of, sampler.mixture_of):
+        denoisers = [of(name) for name in names]
+        process = Process(
+            denoise=together(denoisers),
+            schedule=tree.schedule,
+            generators=[torch_generator(0, name) for name in names],
+            reference=Reference.of_segments(references),
+            mixture=together([sampler.mixture_of(name) for name in names]),
+        )
+        states = SOLVERS[solver](process, x, list(torch.tensor(grids, dtype=torch.float64).T[..., None]))
+        assert len(states) == 6
+        assert torch.equal(states[0], x)
+        for number, name in enumerate(names):
+            alone = Process(
+                denoise=denoisers[number],
+                schedule=tree.schedule,
+                generators=[torch_generator(0, name)],
+                reference=references[number],
+                mixture=sampler.mixture_of(name),
+            )
+            for state, expected in zip(states, SOLVERS[solver](alone, x[number], grids[number]), strict=True):
+                torch.testing.assert_close(state[number], expected, rtol=1e-9, atol=1e-9)

@@ -10,7 +10,7 @@ import torch
 from oracle import GaussianMixtureTree, binary_tree
 
 from branchgen.diffusion.blocks import BLOCK
-from branchgen.diffusion.sample import TreeSampler
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.transmute import NOISINGS, transmute
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity

@@ -12,7 +12,8 @@ from branchgen.config import TrainSettings
 from branchgen.diffusion.batches import BatchSampler, TrainingData
 from branchgen.diffusion.computing import Computing
 from branchgen.diffusion.network import BranchedDenoiser, Shape
-from branchgen.diffusion.sample import TreeSampler, sample_blocks
+from branchgen.diffusion.sample import sample_blocks
+from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.train import TrainingState, train_step
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.topology import merge_by_criterion

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from oracle import GaussianMixtureTree, binary_tree
 
-from branchgen.diffusion.sample import branch_times
+from branchgen.diffusion.sampler import branch_times
 from branchgen.errors import BranchgenError
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.derive import timed
