@@ -134,7 +134,7 @@ def _through(sampler: TreeSampler, pack: Sequence[_Waiting]) -> list[list[Passag
         found.append(
             [
                 Passage(sampler.hierarchy.branches[part], one.segment, entering, leaving)
-                for part, entering, leaving in zip(parts, [one.x, *ends[:-1]], ends, strict=True)
+                for part, entering, leaving in zip(parts, [x[number], *ends[:-1]], ends, strict=True)
             ]
         )
     return found

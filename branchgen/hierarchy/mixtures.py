@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from branchgen.hierarchy.moments import Array, Reals, moments_of_cells
+from branchgen.hierarchy.moments import Array, Reals, mixture_moments, moments_of_cells
 
 MOST_CELLS = 10_000
 """Cells of a class at most that its mixture is fitted to."""
@@ -42,9 +42,7 @@ class TiedMixture:
     @property
     def moments(self) -> tuple[Array, Array]:
         """Mean (d,) and covariance (d, d) of the whole."""
-        mean = self.weights @ self.mean
-        apart = self.mean - mean
-        return mean, self.covariance + (apart.T * self.weights) @ apart
+        return mixture_moments(self.weights, self.mean, self.covariance)
 
     def log_joint(self, latents: Array) -> Array:
         """Log density of cells (n, d) and of the Gaussian that each is of, (n, k)."""

@@ -109,10 +109,14 @@ class Moments:
         """Mean (d,) and covariance (d, d) of the mixture of some classes, of equal weights where none are given."""
         chosen = list(members)
         share = np.full(len(chosen), 1 / len(chosen)) if weights is None else weights[chosen] / weights[chosen].sum()
-        mean = share @ self.mean[chosen]
-        apart = self.mean[chosen] - mean
-        within = np.einsum("k,kij->ij", share, self.covariance[chosen])
-        return mean, within + np.einsum("k,ki,kj->ij", share, apart, apart)
+        return mixture_moments(share, self.mean[chosen], np.einsum("k,kij->ij", share, self.covariance[chosen]))
+
+
+def mixture_moments(weights: Array, mean: Array, within: Array) -> tuple[Array, Array]:
+    """Mean (d,) and covariance (d, d) of a mixture, by weights (k,), means (k, d) and the mean of the covariances."""
+    centre = weights @ mean
+    apart = mean - centre
+    return centre, within + np.einsum("k,ki,kj->ij", weights, apart, apart)
 
 
 def moments_of_cells(latents: Array, scale: Array) -> tuple[Array, Array, Array]:
