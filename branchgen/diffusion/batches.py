@@ -67,6 +67,8 @@ class BatchSampler:
         self._order = np.argsort(data.codes, kind="stable")
         self._sizes = np.bincount(data.codes, minlength=len(data.classes))
         self._offsets = np.cumsum(self._sizes) - self._sizes
+        # The last class of every branch, a guard against rounding in the cumulative shares.
+        self._last = shares.shape[1] - 1 - np.argmax(shares[:, ::-1] > 0, axis=1)
 
     def draw(self, rng: np.random.Generator) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Branches (n_segments,), cells (n_segments, n_rows) and times (n_segments, n_rows) of one batch.
@@ -82,12 +84,6 @@ class BatchSampler:
         codes = np.minimum(codes, self._last[branch][:, None])
         cells = self._offsets[codes] + np.floor(rng.random(codes.shape) * self._sizes[codes]).astype(np.int64)
         return branch, self._order[cells], low + u * (high - low)
-
-    @property
-    def _last(self) -> NDArray[np.int64]:
-        """Last class of every branch, a guard against rounding in the cumulative shares."""
-        steps = np.diff(self._classes, axis=1, prepend=0.0) > 0
-        return np.asarray(self._classes.shape[1] - 1 - np.argmax(steps[:, ::-1], axis=1))
 
 
 def _position(cumulative: NDArray[np.float64], u: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from branchgen.diffusion.network import BranchedDenoiser, Shape
 from branchgen.diffusion.optimizer import BranchOptimizer
 from branchgen.seeds import numpy_rng, torch_generator
 
-N_BRANCHES, N_LATENT, N_DRAWN = 40, 3, 6
+N_BRANCHES, N_LATENT, N_DRAWN = 80, 3, 6
 EPSILON = 1e-20
 """So small that it plays no part: what is pending treats it in its own way."""
 SETTINGS = FitSettings(learning_rate=5e-3, weight_decay=0.1, gradient_clip=0.5)
