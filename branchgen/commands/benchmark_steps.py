@@ -113,7 +113,7 @@ def steps_of(
         reference=Reference.of_segments([reference] * PACK),
         mixture=together([network.mixture_of(branch) for branch in chosen]),
     )
-    x = z[: PACK * SEGMENT].reshape(PACK, SEGMENT, N_LATENT)
+    x = torch.randn((PACK, SEGMENT, N_LATENT), generator=torch_generator(0, "sample")).to(device)
     times = [x.new_full((PACK, 1), t) for t in (0.5, 0.45)]
 
     @torch.no_grad()
