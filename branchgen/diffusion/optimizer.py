@@ -24,7 +24,6 @@ from torch import Tensor
 from torch.optim.adamw import adamw
 
 from branchgen.config import FitSettings
-from branchgen.diffusion.batches import N_SEGMENTS
 from branchgen.diffusion.network import BranchedDenoiser
 from branchgen.pinned import to_device
 
@@ -102,11 +101,6 @@ class BranchOptimizer:
             fused=True,
         )
         self._moments = [(torch.zeros_like(weight), torch.zeros_like(weight)) for weight, _ in self._heads]
-        # What a step works on, w, e, m, v and u: new memory for every step would cost more than the work.
-        self._rooms = [
-            [weight.new_empty((min(N_SEGMENTS, len(weight)), *weight.shape[1:])) for _ in range(5)]
-            for weight, _ in self._heads
-        ]
         self._counts = [torch.zeros((), device=weight.device) for weight, _ in self._heads]
         self._pending = Pending(network.shape.n_branches)
         self.n_steps = 0
@@ -115,16 +109,14 @@ class BranchOptimizer:
     @torch.no_grad()
     def catch_up(self) -> None:
         """Bring the heads of all branches to where all steps until now would have brought them."""
-        rows = np.flatnonzero(self._pending.n_missed)
-        for first in range(0, len(rows), N_SEGMENTS):
-            self._write(self._read(rows[first : first + N_SEGMENTS]))
+        self._write(self._read(np.flatnonzero(self._pending.n_missed)))
 
     @torch.no_grad()
     def draw(self, rows: NDArray[np.int64]) -> Drawn:
         """Bring the heads of some branches up to now; needed before gradients are computed for a step of them."""
         drawn = self._read(rows)
         for (weight, _), (w, *_) in zip(self._heads, drawn.heads, strict=True):
-            put_rows(weight, drawn, w)
+            weight.index_copy_(0, drawn.at, w)
         return drawn
 
     @torch.no_grad()
@@ -163,19 +155,15 @@ class BranchOptimizer:
     def _read(self, rows: NDArray[np.int64]) -> Drawn:
         """Heads of some branches as they are now."""
         at = to_device(torch.from_numpy(rows), self._heads[0][0].device)
-        rooms = [[room[: len(rows)] for room in rooms] for rooms in self._rooms]
-        heads = [
-            tuple(torch.index_select(values, 0, at, out=room) for values, room in zip(values_of, places, strict=False))
-            for values_of, places in zip(self._all(), rooms, strict=True)
-        ]
+        heads = [tuple(values.index_select(0, at) for values in values_of) for values_of in self._all()]
         if self._pending.n_missed[rows].any():
             first, second = _BETAS
             missed = self._pending.n_missed[rows]
             found = np.stack([*(values[rows] for values in self._pending.factors), first**missed, second**missed])
             factors = to_device(torch.from_numpy(found).to(self._moments[0][0].dtype), at.device)
             a, b, c, d, f, fade, fade_squared = factors[..., None, None]
-            for w, e, m, v, u in rooms:
-                torch.sqrt(v, out=u).add_(_EPSILON)
+            for w, e, m, v in heads:
+                u = v.sqrt().add_(_EPSILON)
                 torch.div(m, u, out=u)
                 e.mul_(c).addcmul_(d, w).addcmul_(f, u, value=-1)
                 w.mul_(a).addcmul_(b, u, value=-1)
@@ -186,7 +174,7 @@ class BranchOptimizer:
     def _write(self, drawn: Drawn) -> None:
         for own, values_of in zip(self._all(), drawn.heads, strict=True):
             for whole, values in zip(own, values_of, strict=True):
-                put_rows(whole, drawn, values)
+                whole.index_copy_(0, drawn.at, values)
         self._pending.done(drawn.rows)
 
     def _all(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
@@ -218,15 +206,6 @@ class BranchOptimizer:
         self.n_steps = state["n_steps"]
         for count in self._counts:
             count.fill_(self.n_steps)
-
-
-def put_rows(whole: Tensor, drawn: Drawn, values: Tensor) -> None:
-    """Copy values (n_drawn, ...) to the drawn rows."""
-    if whole.device.type == "cpu":
-        # Twice as fast as `index_copy_`.
-        whole.detach().numpy()[drawn.rows] = values.numpy()
-    else:
-        whole.index_copy_(0, drawn.at, values)
 
 
 def of_rows(gradient: Tensor, rows: Tensor) -> Tensor:
