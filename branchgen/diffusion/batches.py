@@ -12,7 +12,7 @@ from torch import Tensor
 from branchgen.hierarchy.tree import Hierarchy
 from branchgen.pinned import to_device
 
-N_SEGMENTS = 64
+N_SEGMENTS = 32
 """Segments of a training batch: each holds cells of one branch."""
 
 
