@@ -150,7 +150,7 @@ class GenerateSettings(Section):
     )
     handover: Literal["transport", "linear", "identity"] = knob(
         "transport",
-        "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
+        "How a sample enters a child branch: by transport between the mixtures of the classes' Gaussians; by "
         "the linear map that matches mean and covariance of the branches; or as it is.",
     )
     n_corrections: int = knob(
@@ -191,7 +191,7 @@ class AnalyseSettings(Section):
     n_steps: int = knob(20, "Solver steps between noise and data.", low=2)
     handover: Literal["transport", "linear", "identity"] = knob(
         "transport",
-        "How a sample enters a child branch: by optimal transport between the mixtures of the classes' Gaussians; by "
+        "How a sample enters a child branch: by transport between the mixtures of the classes' Gaussians; by "
         "the linear map that matches mean and covariance of the branches; or as it is.",
     )
 

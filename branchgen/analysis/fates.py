@@ -7,7 +7,7 @@ classes below, all classes equally likely beforehand; probabilities are means ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 
 from branchgen.diffusion.handover import levels_at
-from branchgen.diffusion.mixture import GaussianMixture, responsibilities
+from branchgen.diffusion.mixture import responsibilities, whitened
 from branchgen.diffusion.sampler import TreeSampler
 from branchgen.seeds import numpy_rng
 
@@ -110,18 +110,13 @@ def child_probabilities(sampler: TreeSampler, position: int, cells: Latents, tim
     tree, moments = sampler.hierarchy, sampler.moments
     sigma = levels_at(sampler.schedule, time)
     classes = tree.branches[position].classes
-    leaves = [tree.index[tree.path(name)[-1].name] for name in classes]
-    mixture = GaussianMixture(
-        names=tuple(leaves),
-        weights=np.full(len(leaves), 1 / len(leaves)),
-        mean=moments.mean[leaves],
-        covariance=moments.covariance[leaves] + np.diag(sigma**2),
-    )
+    mixture = replace(moments.mixture(position, sigma), weights=np.full(len(classes), 1 / len(classes)))
     children = [tree.branches[child].classes for child in tree.children[position]]
     members = np.array([[name in child for child in children] for name in classes], dtype=float)
     found = np.empty((len(cells), members.shape[1]))
     for rows, x in cells.noised(sigma, noise):
-        each = responsibilities(mixture, torch.from_numpy(x.reshape(-1, x.shape[-1]))) @ members
+        white = whitened(mixture, torch.from_numpy(x.reshape(-1, x.shape[-1])))
+        each = responsibilities(mixture, white) @ members
         found[rows] = each.reshape(*x.shape[:2], -1).mean(axis=1)
     return found
 

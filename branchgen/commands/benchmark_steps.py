@@ -105,7 +105,7 @@ def steps_of(
     sampler = BatchSampler(hierarchy, data, weights, max(settings.batch_size // N_SEGMENTS, 1))
     # Segments of different branches, as those of many small classes are.
     chosen = np.linspace(0, n - 1, PACK).round().astype(int).tolist()
-    reference = Reference.of(np.zeros(N_LATENT), np.eye(N_LATENT), schedule, z)
+    reference = Reference.of(np.zeros(N_LATENT), np.eye(N_LATENT), np.ones(N_LATENT), z)
     process = Process(
         denoise=together([network.denoiser(branch) for branch in chosen]),
         schedule=schedule,

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from branchgen.diffusion.mixture import GaussianMixture, MixtureMap, gaussian_map
 from branchgen.diffusion.schedule import NoiseSchedule
+from branchgen.diffusion.solvers import eigenvectors, principal_axes
 from branchgen.hierarchy.mixtures import TiedMixture
 from branchgen.hierarchy.moments import Moments
 from branchgen.hierarchy.tree import Hierarchy
@@ -82,14 +83,25 @@ class BranchMoments:
         """The Gaussians of the class of a branch at time zero."""
         return self.mixtures.get(leaf) or TiedMixture.single(self.mean[leaf], self.covariance[leaf])
 
+    @cached_property
+    def _eigenvectors(self) -> tuple[Array, Array]:
+        return eigenvectors(self.covariance)
+
+    def axes(self, schedule: NoiseSchedule) -> tuple[Array, Array]:
+        """`principal_axes` of every branch: bases (n_branches, d, d) and variances (n_branches, d)."""
+        return self._eigenvectors if schedule.is_uniform else principal_axes(self.covariance, schedule)
+
     def mixture(self, branch: int, sigma: Array) -> GaussianMixture:
         """The noised data of a branch, one Gaussian for every class; noise levels (d,)."""
         leaves = list(self.leaves[branch])
+        weights = self.weights[leaves] / self.weights[leaves].sum()
+        if (sigma != sigma[0]).any():
+            noised = self.covariance[leaves] + np.diag(sigma**2)
+            return GaussianMixture.of(tuple(leaves), weights, self.mean[leaves], noised)
+        # Uniform noise leaves the axes where they are, at every branch point.
+        basis, variance = (values[leaves] for values in self._eigenvectors)
         return GaussianMixture(
-            names=tuple(leaves),
-            weights=self.weights[leaves] / self.weights[leaves].sum(),
-            mean=self.mean[leaves],
-            covariance=self.covariance[leaves] + np.diag(sigma**2),
+            names=tuple(leaves), weights=weights, mean=self.mean[leaves], basis=basis, variance=variance + sigma**2
         )
 
     def within(self) -> Array:
@@ -129,7 +141,7 @@ def start(moments: BranchMoments, branch: int, noise: Tensor, sigma: Array) -> T
 
 
 def transport(moments: BranchMoments, parent: int, child: int, sigma: Array) -> Handover:
-    """Optimal transport between the mixtures of the classes' Gaussians at the branch point.
+    """Transport between the mixtures of the classes' Gaussians at the branch point.
 
     A sample whose class the child holds stays where it is; another goes to a class of the child. Exact where every
     noised class is a Gaussian, however far apart they are. `sigma` has shape (d,).

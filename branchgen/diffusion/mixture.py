@@ -1,8 +1,7 @@
-"""Optimal transport between mixtures of Gaussians (Delon and Desolneux 2020, arXiv 1907.05254)."""
+"""Transport between mixtures of Gaussians by a coupling of their components (Delon and Desolneux 2020, 1907.05254)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -19,44 +18,63 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class GaussianMixture:
-    """Components with names, weights (k,) that sum to one, means (k, d) and covariances (k, d, d)."""
+    """Components with names, weights (k,) that sum to one, means (k, d), and covariances by their principal axes.
+
+    These are an orthonormal `basis` (k, d, d) in its columns, and the `variance` (k, d) along it.
+    """
 
     names: tuple[int, ...]
     weights: Array
     mean: Array
-    covariance: Array
+    basis: Array
+    variance: Array
+
+    @classmethod
+    def of(cls, names: tuple[int, ...], weights: Array, mean: Array, covariance: Array) -> Self:
+        """Mixture with covariances (k, d, d), all positive."""
+        variance, basis = np.linalg.eigh(covariance)
+        return cls(names=names, weights=weights, mean=mean, basis=basis, variance=variance)
 
     @cached_property
     def roots(self) -> Array:
         """Square roots of the covariances, (k, d, d)."""
-        return _roots(self.covariance)
+        return self._along_axes(np.sqrt(self.variance))
 
     @cached_property
-    def factors(self) -> tuple[Array, Array]:
-        """Cholesky factors L of the covariances and their inverses, each (k, d, d)."""
-        return _factors(self.covariance)
+    def inverse_roots(self) -> Array:
+        """Their inverses, (k, d, d)."""
+        return self._along_axes(1 / np.sqrt(self.variance))
+
+    def _along_axes(self, values: Array) -> Array:
+        return np.asarray(self.basis * values[:, None] @ self.basis.transpose(0, 2, 1))
 
     @cached_property
     def whitening(self) -> tuple[Tensor, Tensor, Tensor]:
-        """What `responsibilities` asks for every cell: rows of L⁻¹ (k d, d), L⁻¹ m (k d,), and ln w − ln |L| (k,)."""
-        factor, inverse = self.factors
+        """What is asked for every cell: rows of Σ^-½ (k d, d), Σ^-½ m (k d,), and ln w − ½ ln |Σ| (k,)."""
         k, d = self.mean.shape
-        centre = (inverse @ self.mean[..., None]).reshape(k * d)
-        log_weight = np.log(self.weights) - np.log(np.diagonal(factor, axis1=1, axis2=2)).sum(axis=1)
-        return torch.from_numpy(inverse.reshape(k * d, d)), torch.from_numpy(centre), torch.from_numpy(log_weight)
+        centre = (self.inverse_roots @ self.mean[..., None]).reshape(k * d)
+        log_weight = np.log(self.weights) - np.log(self.variance).sum(axis=1) / 2
+        return (
+            torch.from_numpy(self.inverse_roots.reshape(k * d, d)),
+            torch.from_numpy(centre),
+            torch.from_numpy(log_weight),
+        )
+
+    @cached_property
+    def colouring(self) -> tuple[Tensor, Tensor]:
+        """Square roots (k, d, d) of the covariances, and means (k, d)."""
+        return torch.from_numpy(self.roots), torch.from_numpy(self.mean)
 
     def take(self, chosen: NDArray[np.int64]) -> GaussianMixture:
         """The mixture of some components, at their relative weights."""
         weights = self.weights[chosen]
-        some = GaussianMixture(
+        return GaussianMixture(
             names=tuple(self.names[i] for i in chosen),
             weights=weights / weights.sum(),
             mean=self.mean[chosen],
-            covariance=self.covariance[chosen],
+            basis=self.basis[chosen],
+            variance=self.variance[chosen],
         )
-        # Decompositions are what a map costs, and siblings ask for the same.
-        vars(some)["roots"] = self.roots[chosen]
-        return some
 
 
 class MixtureMap:
@@ -64,8 +82,10 @@ class MixtureMap:
 
     A sample x is assigned to component i with its posterior probability w_i N(x; m_i, Σ_i) / Σ_j w_j N(x; m_j, Σ_j),
     and is then a sample of N(m_i, Σ_i). Where the target has the component (by name), it stays; otherwise it is drawn
-    to a target component by a `coupling`, and follows the Gaussians' optimal map. Either every name of the
-    target is in the source, with weights in proportion, so that what stays is never too much, or none is.
+    to a target component j by a `coupling`, as m_j + Σ_j^½ Σ_i^-½ (x − m_i). That is the optimal map between the two
+    Gaussians where their covariances commute, and hardly longer where these are close to it, as under the noise of a
+    branch point; and it needs decompositions of components, of which there are far fewer than pairs. Either every name
+    of the target is in the source, with weights in proportion, so that what stays is never too much, or none is.
     """
 
     def __init__(self, source: GaussianMixture, target: GaussianMixture) -> None:
@@ -82,27 +102,23 @@ class MixtureMap:
         self._goes = np.zeros((len(source.names), len(target.names)))
         if len(leaving):
             self._goes[leaving] = coupling(source.take(leaving), self._target.take(self._places))
-        self._maps: dict[tuple[int, int], GaussianMap] = {}
 
     def __call__(self, x: Tensor, generator: torch.Generator) -> Tensor:
         """Carry cells of shape (n_cells, d)."""
         u = torch.rand((2, len(x)), generator=generator, dtype=torch.float64).numpy()
-        component = _draw(responsibilities(self._source, x), u[0])
+        white = whitened(self._source, x)
+        component = _draw(responsibilities(self._source, white), u[0])
         aim = np.where(self._stays[component] < 0, _draw(self._goes[component], u[1]), -1)
         carried = x.clone()
         moving = np.flatnonzero(aim >= 0)
         if len(moving):
-            maps = [self._map(i, j) for i, j in zip(component[moving].tolist(), aim[moving].tolist(), strict=True)]
-            rows = torch.from_numpy(moving).to(x.device)
-            carried[rows] = GaussianMap.of_cells(maps)(x[rows, None])[:, 0]
+            rows, origins, aims = (
+                torch.from_numpy(values).to(x.device)
+                for values in (moving, component[moving], self._places[aim[moving]])
+            )
+            roots, mean = (part.to(x.device).index_select(0, aims) for part in self._target.colouring)
+            carried[rows] = (mean + (white[rows, origins, None] @ roots)[:, 0]).to(x)
         return carried
-
-    def _map(self, i: int, j: int) -> GaussianMap:
-        if (i, j) not in self._maps:
-            a, b, k = self._source, self._target, self._places[j]
-            factor, inverse = (parts[i] for parts in a.factors)
-            self._maps[i, j] = GaussianMap.of(a.mean[i], factor, inverse, b.mean[k], b.covariance[k])
-        return self._maps[i, j]
 
 
 @dataclass(frozen=True)
@@ -112,20 +128,6 @@ class GaussianMap:
     centre: Tensor
     matrix: Tensor
     aim: Tensor
-
-    @classmethod
-    def of(cls, mean_a: Array, factor: Array, inverse: Array, mean_b: Array, covariance_b: Array) -> Self:
-        """See `gaussian_map`; the first covariance is L Lᵀ, of which L and L⁻¹ are given."""
-        values, vectors = np.linalg.eigh(factor.T @ covariance_b @ factor)
-        half = vectors.T @ inverse
-        matrix = half.T @ (np.sqrt(np.maximum(values, 0))[:, None] * half)
-        return cls(torch.from_numpy(mean_a), torch.from_numpy((matrix + matrix.T) / 2), torch.from_numpy(mean_b))
-
-    @classmethod
-    def of_cells(cls, maps: Sequence[GaussianMap]) -> Self:
-        """A map for every cell, on x of shape (n_cells, 1, d)."""
-        centre, matrix, aim = (torch.stack([getattr(m, name) for m in maps]) for name in ("centre", "matrix", "aim"))
-        return cls(centre[:, None], matrix, aim[:, None])
 
     def __call__(self, x: Tensor) -> Tensor:
         """Carry cells, in their own precision and on their device."""
@@ -138,16 +140,18 @@ def gaussian_map(mean_a: Array, covariance_a: Array, mean_b: Array, covariance_b
 
     The symmetric A with A Σ_a A = Σ_b: L⁻ᵀ (Lᵀ Σ_b L)^½ L⁻¹ for Σ_a = L Lᵀ, which is Σ_a^-½ (Σ_a^½ Σ_b Σ_a^½)^½ Σ_a^-½.
     """
-    factor, inverse = _factors(covariance_a)
-    return GaussianMap.of(mean_a, factor, inverse, mean_b, covariance_b)
+    factor = np.linalg.cholesky(covariance_a)
+    values, vectors = np.linalg.eigh(factor.T @ covariance_b @ factor)
+    half = np.linalg.solve(factor.T, vectors).T
+    matrix = half.T @ (np.sqrt(np.maximum(values, 0))[:, None] * half)
+    return GaussianMap(torch.from_numpy(mean_a), torch.from_numpy((matrix + matrix.T) / 2), torch.from_numpy(mean_b))
 
 
 def coupling(a: GaussianMixture, b: GaussianMixture) -> Array:
     """Probability of every component of b given one of a, shape (k_a, k_b), near first.
 
     Any coupling carries one mixture to the other; a near component has much the same shape. Pairs get what is left of
-    their weights by rising cost, ‖m_a − m_b‖² + ‖Σ_a^½ − Σ_b^½‖², which is the squared Wasserstein distance where the
-    covariances commute, and an upper bound of it otherwise.
+    their weights by rising cost, ‖m_a − m_b‖² + ‖Σ_a^½ − Σ_b^½‖², the mean square of the way of `MixtureMap`.
     """
     k_a, k_b = len(a.names), len(b.names)
     if k_b == 1:
@@ -156,21 +160,26 @@ def coupling(a: GaussianMixture, b: GaussianMixture) -> Array:
     squares = [(part**2).sum(axis=1) for part in parts]
     cost = squares[0][:, None] + squares[1] - 2 * parts[0] @ parts[1].T
     plan = np.zeros((k_a, k_b))
-    left_a, left_b = a.weights.copy(), b.weights.copy()
-    for pair in np.argsort(cost, axis=None, kind="stable"):
-        i, j = divmod(int(pair), k_b)
+    left_a, left_b = a.weights.tolist(), b.weights.tolist()
+    for pair in np.argsort(cost, axis=None, kind="stable").tolist():
+        i, j = divmod(pair, k_b)
         moved = min(left_a[i], left_b[j])
-        plan[i, j] += moved
-        left_a[i] -= moved
-        left_b[j] -= moved
+        if moved:
+            plan[i, j] = moved
+            left_a[i] -= moved
+            left_b[j] -= moved
     return np.asarray(plan / plan.sum(axis=1, keepdims=True))
 
 
-def responsibilities(mixture: GaussianMixture, x: Tensor) -> Array:
-    """Posterior probability of every component, shape (n_cells, k)."""
+def whitened(mixture: GaussianMixture, x: Tensor) -> Tensor:
+    """Σ^-½ (x − m) of every component, shape (n_cells, k, d), in double precision."""
     rows, centre, log_weight = (part.to(x.device) for part in mixture.whitening)
-    whitened = (x.double() @ rows.T - centre).reshape(len(x), len(log_weight), -1)
-    joint = log_weight - (whitened**2).sum(dim=2) / 2
+    return (x.double() @ rows.T - centre).reshape(len(x), len(log_weight), -1)
+
+
+def responsibilities(mixture: GaussianMixture, white: Tensor) -> Array:
+    """Posterior probability of every component, shape (n_cells, k), of `whitened` cells."""
+    joint = mixture.whitening[2].to(white.device) - (white**2).sum(dim=2) / 2
     posterior: Array = torch.softmax(joint, dim=1).cpu().numpy()
     return posterior
 
@@ -180,15 +189,3 @@ def _draw(probabilities: Array, u: Array) -> NDArray[np.int64]:
     cumulative = np.cumsum(probabilities, axis=1)
     position = (u[:, None] * cumulative[:, -1:] >= cumulative).sum(axis=1)
     return np.asarray(np.minimum(position, probabilities.shape[1] - 1))
-
-
-def _factors(matrix: Array) -> tuple[Array, Array]:
-    """Cholesky factors of positive matrices, and their inverses."""
-    factor = np.asarray(np.linalg.cholesky(matrix), dtype=np.float64)
-    return factor, np.asarray(np.linalg.inv(factor), dtype=np.float64)
-
-
-def _roots(matrix: Array) -> Array:
-    """Square roots of a stack of positive matrices."""
-    values, vectors = np.linalg.eigh(matrix)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0))[..., None, :] @ np.swapaxes(vectors, -1, -2))

@@ -142,7 +142,7 @@ class BranchedDenoiser(nn.Module):
         def keep(name: str, values: NDArray[np.float64], *, persistent: bool = True) -> None:
             self.register_buffer(name, torch.tensor(values, dtype=torch.float32), persistent=persistent)
 
-        basis, variance = principal_axes(moments.covariance, self.schedule)
+        basis, variance = moments.axes(self.schedule)
         within_basis, within = principal_axes(moments.within(), self.schedule)
         leaves = sorted({leaf for below in moments.leaves for leaf in below})
         parts = [moments.parts(leaf) for leaf in leaves]

@@ -41,8 +41,8 @@ class TreeSampler:
     @cached_property
     def references(self) -> list[Reference]:
         """Gaussian reference of every branch."""
-        pairs = zip(self.moments.mean, self.moments.covariance, strict=True)
-        return [Reference.of(mean, covariance, self.schedule, self.like) for mean, covariance in pairs]
+        parts = zip(self.moments.mean, *self.moments.axes(self.schedule), strict=True)
+        return [Reference.of(mean, basis, variance, self.like) for mean, basis, variance in parts]
 
     @cached_property
     def trunk_of(self) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from branchgen.diffusion.schedule import NoiseSchedule
 
+Array = NDArray[np.float64]
 Denoise = Callable[[Tensor, Any], Tensor]
 """E[x_0 | x_t = x], of the shape of x, at one time t, or one for every segment."""
 
@@ -46,14 +47,9 @@ class Reference:
     variance: Tensor
 
     @classmethod
-    def of(
-        cls, mean: NDArray[np.float64], covariance: NDArray[np.float64], schedule: NoiseSchedule, like: Tensor
-    ) -> Self:
-        """Reference with these moments along its `principal_axes`."""
-        basis, variance = principal_axes(covariance, schedule)
-        return cls(
-            torch.from_numpy(mean).to(like), torch.from_numpy(basis).to(like), torch.from_numpy(variance).to(like)
-        )
+    def of(cls, mean: Array, basis: Array, variance: Array, like: Tensor) -> Self:
+        """The same on the device and in the dtype of a tensor."""
+        return cls(*(torch.from_numpy(part).to(like) for part in (mean, basis, variance)))
 
     @classmethod
     def of_segments(cls, references: Sequence[Reference]) -> Self:
@@ -74,18 +70,20 @@ class Reference:
         return self.mean + ((x - self.mean) @ self.basis * widened) @ self.basis.mT
 
 
-def principal_axes(
-    covariance: NDArray[np.float64], schedule: NoiseSchedule
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def principal_axes(covariance: Array, schedule: NoiseSchedule) -> tuple[Array, Array]:
     """Eigenvectors, in columns, and eigenvalues of covariances (..., d, d); coordinate axes under vector noise.
 
     Closed forms for a noised Gaussian need covariance and noise to commute, as any covariance does with uniform noise.
     """
     if schedule.is_uniform:
-        variance, basis = np.linalg.eigh(covariance)
-    else:
-        variance = np.diagonal(covariance, axis1=-2, axis2=-1)
-        basis = np.broadcast_to(np.eye(covariance.shape[-1]), covariance.shape).copy()
+        return eigenvectors(covariance)
+    variance = np.diagonal(covariance, axis1=-2, axis2=-1)
+    return np.broadcast_to(np.eye(covariance.shape[-1]), covariance.shape).copy(), np.maximum(variance, 1e-12)
+
+
+def eigenvectors(covariance: Array) -> tuple[Array, Array]:
+    """Eigenvectors, in columns, and eigenvalues, more than zero, of covariances (..., d, d)."""
+    variance, basis = np.linalg.eigh(covariance)
     return basis, np.maximum(variance, 1e-12)
 
 

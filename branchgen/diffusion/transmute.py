@@ -14,7 +14,7 @@ from torch import Tensor
 
 from branchgen.diffusion.blocks import BLOCK
 from branchgen.diffusion.handover import between, levels_at
-from branchgen.diffusion.mixture import responsibilities
+from branchgen.diffusion.mixture import responsibilities, whitened
 from branchgen.diffusion.sampler import TreeSampler
 from branchgen.diffusion.solvers import SOLVERS, Denoise, Process, dpmpp_2m, noise_like
 from branchgen.errors import BranchgenError
@@ -107,10 +107,10 @@ def denoiser_of_class(sampler: TreeSampler, branch: Branch, name: str) -> Denois
     def of_class(x: Tensor, t: float) -> Tensor:
         sigma = levels_at(sampler.schedule, t)
         mixture = sampler.moments.mixture(position, sigma)
-        apart = x.double().cpu().numpy()[:, None] - mixture.mean
+        white = whitened(mixture, x)
         # D_k(x) = x − σ² Σ_k⁻¹ (x − m_k), with Σ_k the noised covariance.
-        pulls = np.einsum("kij,nkj->nki", np.linalg.inv(mixture.covariance), apart) * sigma**2
-        shift = np.einsum("nk,nki->ni", responsibilities(mixture, x), pulls) - pulls[:, component]
+        pulls = np.einsum("kij,nkj->nki", mixture.inverse_roots, white.cpu().numpy()) * sigma**2
+        shift = np.einsum("nk,nki->ni", responsibilities(mixture, white), pulls) - pulls[:, component]
         return denoise(x, t) + torch.from_numpy(shift).to(x)
 
     return of_class

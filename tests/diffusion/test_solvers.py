@@ -11,7 +11,7 @@ from torch import Tensor
 
 from branchgen.diffusion.sampler import branch_times
 from branchgen.diffusion.schedule import NoiseSchedule
-from branchgen.diffusion.solvers import SOLVERS, Process, Reference, dpmpp_2m, together
+from branchgen.diffusion.solvers import SOLVERS, Process, Reference, dpmpp_2m, principal_axes, together
 from branchgen.hierarchy.criteria import Fidelity
 from branchgen.hierarchy.topology import merge_by_criterion
 from branchgen.hierarchy.tree import Hierarchy
@@ -47,7 +47,7 @@ def test_global_error_is_of_second_order(solver: str) -> None:
     reference = None
     if solver.endswith("reference"):
         mean, covariance = tree.moments.pooled([0, 1, 2], tree.weights)
-        reference = Reference.of(mean, covariance, tree.schedule, x)
+        reference = Reference.of(mean, *principal_axes(covariance, tree.schedule), x)
     ends = (0.8, 0.35)
     exact = solve(tree, "heun", x, 3000, ends, None)
     name = solver.split(maxsplit=1)[0]
@@ -61,7 +61,7 @@ def test_a_gaussian_is_integrated_exactly_in_any_number_of_steps() -> None:
     tree = binary_tree(1, 6, seed=1)
     mean, covariance = tree.moments.mean[0], tree.moments.covariance[0]
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(100, 6))) * 10
-    reference = Reference.of(mean, covariance, tree.schedule, x)
+    reference = Reference.of(mean, *principal_axes(covariance, tree.schedule), x)
     values, vectors = np.linalg.eigh(covariance)
     sigma, sigma_next = tree.schedule.levels(np.array([1.0, 0.0]))[:, 0]
     factor = np.sqrt((values + sigma_next**2) / (values + sigma**2))
@@ -107,7 +107,7 @@ def test_coordinates_with_noise_of_their_own() -> None:
         return v / (v + schedule.sigma(t, x) ** 2) * x
 
     x = torch.from_numpy(np.random.default_rng(0).normal(size=(5, 2)) * 10)
-    reference = Reference.of(np.zeros(2), np.array([[0.5, 0.3], [0.3, 2.0]]), schedule, x)
+    reference = Reference.of(np.zeros(2), *principal_axes(np.array([[0.5, 0.3], [0.3, 2.0]]), schedule), x)
     process = Process(denoise=denoise, schedule=schedule, generators=[torch_generator(0)], reference=reference)
     high, low = schedule.levels(np.array([1.0, 0.0]))
     expected = x.numpy() * np.sqrt((variance + low**2) / (variance + high**2))
