@@ -7,7 +7,7 @@ classes below, all classes equally likely beforehand; probabilities are means ov
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -110,7 +110,9 @@ def child_probabilities(sampler: TreeSampler, position: int, cells: Latents, tim
     tree, moments = sampler.hierarchy, sampler.moments
     sigma = levels_at(sampler.schedule, time)
     classes = tree.branches[position].classes
-    mixture = replace(moments.mixture(position, sigma), weights=np.full(len(classes), 1 / len(classes)))
+    # Classes that came later are below the branch, too, though not among those that it gives samples of.
+    leaves = [tree.index[tree.path(name)[-1].name] for name in classes]
+    mixture = moments.mixture_of(leaves, np.full(len(leaves), 1 / len(leaves)), sigma)
     children = [tree.branches[child].classes for child in tree.children[position]]
     members = np.array([[name in child for child in children] for name in classes], dtype=float)
     found = np.empty((len(cells), members.shape[1]))

@@ -93,15 +93,20 @@ class BranchMoments:
 
     def mixture(self, branch: int, sigma: Array) -> GaussianMixture:
         """The noised data of a branch, one Gaussian for every class; noise levels (d,)."""
-        leaves = list(self.leaves[branch])
-        weights = self.weights[leaves] / self.weights[leaves].sum()
+        leaves = self.leaves[branch]
+        weights = self.weights[list(leaves)]
+        return self.mixture_of(leaves, weights / weights.sum(), sigma)
+
+    def mixture_of(self, leaves: Sequence[int], weights: Array, sigma: Array) -> GaussianMixture:
+        """The same of the classes of any branches at time zero, at weights (n_leaves,) that sum to one."""
+        names, rows = tuple(leaves), list(leaves)
         if (sigma != sigma[0]).any():
-            noised = self.covariance[leaves] + np.diag(sigma**2)
-            return GaussianMixture.of(tuple(leaves), weights, self.mean[leaves], noised)
+            noised = self.covariance[rows] + np.diag(sigma**2)
+            return GaussianMixture.of(names, weights, self.mean[rows], noised)
         # Uniform noise leaves the axes where they are, at every branch point.
-        basis, variance = (values[leaves] for values in self._eigenvectors)
+        basis, variance = (values[rows] for values in self._eigenvectors)
         return GaussianMixture(
-            names=tuple(leaves), weights=weights, mean=self.mean[leaves], basis=basis, variance=variance + sigma**2
+            names=names, weights=weights, mean=self.mean[rows], basis=basis, variance=variance + sigma**2
         )
 
     def within(self) -> Array:
