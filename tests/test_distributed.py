@@ -95,7 +95,7 @@ def test_processes_that_cannot_share_a_batch_equally_are_refused(tiny_run: Path,
     code, output = train(3, tiny_run, tmp_path)
     assert code != 0
     assert output.count("branchgen train: 3 processes cannot train one model") == 1
-    assert "start one of 1, 2, 4, 8, 16, 32" in output
+    assert "start one of 1, 2, 4, 8, 16, 32\n" in output
 
 
 def test_all_end_after_a_signal_and_one_process_goes_on(

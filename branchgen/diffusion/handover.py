@@ -99,14 +99,15 @@ class BranchMoments:
 
     def mixture_of(self, leaves: Sequence[int], weights: Array, sigma: Array) -> GaussianMixture:
         """The same of the classes of any branches at time zero, at weights (n_leaves,) that sum to one."""
-        names, rows = tuple(leaves), list(leaves)
-        if (sigma != sigma[0]).any():
-            noised = self.covariance[rows] + np.diag(sigma**2)
-            return GaussianMixture.of(names, weights, self.mean[rows], noised)
-        # Uniform noise leaves the axes where they are, at every branch point.
-        basis, variance = (values[rows] for values in self._eigenvectors)
+        rows = list(leaves)
+        if (sigma == sigma[0]).all():
+            # Uniform noise leaves the axes where they are, at every branch point.
+            basis, variance = (values[rows] for values in self._eigenvectors)
+            variance = variance + sigma**2
+        else:
+            basis, variance = eigenvectors(self.covariance[rows] + np.diag(sigma**2))
         return GaussianMixture(
-            names=names, weights=weights, mean=self.mean[rows], basis=basis, variance=variance + sigma**2
+            names=tuple(leaves), weights=weights, mean=self.mean[rows], basis=basis, variance=variance
         )
 
     def within(self) -> Array:

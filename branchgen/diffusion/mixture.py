@@ -1,10 +1,9 @@
-"""Transport between mixtures of Gaussians by a coupling of their components (Delon and Desolneux 2020, 1907.05254)."""
+"""Transport between Gaussian mixtures by coupling their components (Delon and Desolneux 2020, arXiv 1907.05254)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Self
 
 import numpy as np
 import torch
@@ -28,12 +27,6 @@ class GaussianMixture:
     mean: Array
     basis: Array
     variance: Array
-
-    @classmethod
-    def of(cls, names: tuple[int, ...], weights: Array, mean: Array, covariance: Array) -> Self:
-        """Mixture with covariances (k, d, d), all positive."""
-        variance, basis = np.linalg.eigh(covariance)
-        return cls(names=names, weights=weights, mean=mean, basis=basis, variance=variance)
 
     @cached_property
     def roots(self) -> Array:

@@ -48,7 +48,7 @@ class Reference:
 
     @classmethod
     def of(cls, mean: Array, basis: Array, variance: Array, like: Tensor) -> Self:
-        """The same on the device and in the dtype of a tensor."""
+        """Reference of arrays, on the device and in the dtype of a tensor."""
         return cls(*(torch.from_numpy(part).to(like) for part in (mean, basis, variance)))
 
     @classmethod

@@ -8,18 +8,17 @@ import torch
 from scipy.stats import multivariate_normal
 
 from branchgen.diffusion.mixture import GaussianMixture, MixtureMap, coupling, gaussian_map
+from branchgen.diffusion.solvers import eigenvectors
 from branchgen.errors import BranchgenError
 
 
 def mixture(k: int, d: int, seed: int, spread: float = 2.0) -> GaussianMixture:
     rng = np.random.default_rng(seed)
     roots = rng.normal(size=(k, d, d))
-    return GaussianMixture.of(
-        tuple(range(k)),
-        rng.dirichlet(np.full(k, 3.0)),
-        rng.normal(size=(k, d)) * spread,
-        roots @ roots.transpose(0, 2, 1) / d + 0.1 * np.eye(d),
-    )
+    weights = rng.dirichlet(np.full(k, 3.0))
+    mean = rng.normal(size=(k, d)) * spread
+    basis, variance = eigenvectors(roots @ roots.transpose(0, 2, 1) / d + 0.1 * np.eye(d))
+    return GaussianMixture(names=tuple(range(k)), weights=weights, mean=mean, basis=basis, variance=variance)
 
 
 def covariances(of: GaussianMixture) -> np.ndarray:
@@ -58,9 +57,9 @@ def test_a_mixture_is_carried_to_a_part_of_itself_exactly(spread: float) -> None
     chosen = np.array([1, 3])
     target = source.take(chosen)
     rng = np.random.default_rng(2)
-    x, _ = drawn(source, 200_000, rng)
+    x, _ = drawn(source, 800_000, rng)
     carried = MixtureMap(source, target)(torch.from_numpy(x), torch.Generator().manual_seed(0)).numpy()
-    expected, _ = drawn(target, 200_000, rng)
+    expected, _ = drawn(target, 800_000, rng)
     scale = np.sqrt(np.diag(np.cov(expected.T)))
     np.testing.assert_allclose(carried.mean(axis=0) / scale, expected.mean(axis=0) / scale, atol=0.015)
     np.testing.assert_allclose(np.cov((carried / scale).T), np.cov((expected / scale).T), atol=0.03)
@@ -74,7 +73,7 @@ def test_a_mixture_is_carried_to_a_part_of_itself_exactly(spread: float) -> None
         )
         for points in (carried, expected)
     ]
-    np.testing.assert_allclose(*(np.quantile(values, np.linspace(0.05, 0.95, 9)) for values in densities), atol=0.05)
+    np.testing.assert_allclose(*(np.quantile(values, np.linspace(0.02, 0.98, 9)) for values in densities), atol=0.06)
 
 
 def test_samples_of_the_childs_own_classes_stay_where_they_are() -> None:
@@ -99,11 +98,11 @@ def test_components_of_the_same_axes_are_carried_by_the_optimal_map() -> None:
 
 
 def test_the_way_from_one_component_to_another_is_what_the_coupling_takes_it_for() -> None:
-    """And by the triangle inequality no shorter than the optimal one; noise brings the two together."""
+    """And no shorter than the optimal one; noise brings the two together."""
     for noise, longest in ((0.0, 1.5), (3.0, 1.001)):
         own = mixture(2, 6, 9, spread=0.5)
-        covariance = covariances(own) + noise**2 * np.eye(6)
-        source = GaussianMixture.of(own.names, np.array([1 - 1e-12, 1e-12]), own.mean, covariance)
+        source = replace(own, weights=np.array([1 - 1e-12, 1e-12]), variance=own.variance + noise**2)
+        covariance = covariances(source)
         x, _ = drawn(source, 100_000, np.random.default_rng(3))
         target = replace(source.take(np.array([1])), names=(7,))
         carried = MixtureMap(source, target)(torch.from_numpy(x), torch.Generator().manual_seed(0)).numpy()
