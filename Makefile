@@ -1,5 +1,5 @@
 # make run             the workflow on the embedded cells, with its report
-# make test            the whole test suite, CORES (2) files of it at a time
+# make test            the whole test suite, in CORES (2) processes
 # make test-slurm      the workflow on a SLURM that is started for it; needs root, slurmctld, slurmd, slurm-client, munge
 # make test-cellrank   whether CellRank 2, in an environment of its own, reads the fates of real cells
 # All set up what they need in .venv; PYTHON names the interpreter to start from (3.11 or newer).
@@ -28,7 +28,7 @@ run: $(VENV)/installed
 	fi
 
 test: $(VENV)/installed-for-tests
-	$(INSIDE) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadfile --no-loadscope-reorder
+	$(INSIDE) OMP_NUM_THREADS=1 pytest --numprocesses $(CORES) --dist loadgroup --no-loadscope-reorder
 
 test-slurm: $(VENV)/installed-for-slurm
 	$(INSIDE) BRANCHGEN_SLURM=1 pytest tests/slurm

@@ -7,9 +7,16 @@ from run_commands import SETTINGS, SOURCE, prepare_new_cells, run_command
 from simulate import simulate_cells, simulate_new_class
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist then reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole workflows first: where files run side by side, the longest of them should not be the last to begin."""
+    """What runs side by side, in one process each: the tests of a file, and all of the finished workflow.
+
+    Whole workflows begin first, for the longest should not be the last.
+    """
     items.sort(key=lambda item: "workflow" not in item.path.parts)
+    for item in items:
+        shared = "finished" if "finished" in getattr(item, "fixturenames", ()) else item.location[0]
+        item.add_marker(pytest.mark.xdist_group(shared))
 
 
 @pytest.fixture(scope="session")

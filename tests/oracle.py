@@ -85,16 +85,16 @@ class GaussianMixtureTree:
 
     def _components(self, members: Sequence[str], x: Tensor, t: float) -> tuple[Tensor, Tensor]:
         """Joint log-densities ln w_k + ln N(x; m_k, S_k + Σ), (n, k), and conditional means, (n, k, d)."""
-        noise = torch.diag(self.schedule.sigma(t, x) ** 2)
-        parts, means = [], []
-        for code in self.codes(members):
-            mean = torch.from_numpy(self.moments.mean[code]).to(x)
-            covariance = torch.from_numpy(self.moments.covariance[code]).to(x)
-            gaussian = torch.distributions.MultivariateNormal(mean, covariance + noise)
-            parts.append(gaussian.log_prob(x) + float(np.log(self.weights[code])))
-            means.append(mean + (x - mean) @ torch.linalg.solve(covariance + noise, covariance))
-        joint = torch.stack(parts, dim=1)
-        return joint - float(np.log(self.weights[self.codes(members)].sum())), torch.stack(means, dim=1)
+        codes = self.codes(members)
+        mean, covariance = (torch.from_numpy(of[codes]).to(x) for of in (self.moments.mean, self.moments.covariance))
+        noised = torch.linalg.cholesky(covariance + torch.diag(self.schedule.sigma(t, x) ** 2))
+        apart = x - mean[:, None]
+        distance = torch.linalg.solve_triangular(noised, apart.mT, upper=False).square().sum(dim=1)
+        log_scale = noised.diagonal(dim1=1, dim2=2).log().sum(dim=1) + 0.5 * x.shape[1] * float(np.log(2 * np.pi))
+        shares = self.weights[codes] / self.weights[codes].sum()
+        joint = torch.from_numpy(np.log(shares)).to(x)[:, None] - 0.5 * distance - log_scale[:, None]
+        means = mean[:, None] + apart @ torch.cholesky_solve(covariance, noised)
+        return joint.T, means.transpose(0, 1)
 
 
 def binary_tree(
