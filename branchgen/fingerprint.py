@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import hashlib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 EXCLUDED = frozenset({"branchgen", "branchgen.config", "branchgen.benchmark_config"})
@@ -24,23 +25,31 @@ def fingerprint(command: str, package: Path = Path(__file__).parent) -> str:
     if _source(start, package) is None:
         raise FileNotFoundError(f"branchgen has no command {command!r}")
     digest = hashlib.sha256()
-    for module, tree in sorted(closure(start, package).items()):
-        digest.update(f"{module}\n{ast.dump(tree)}\n".encode())
+    for module, code in sorted(closure(start, package).items()):
+        digest.update(f"{module}\n{code}\n".encode())
     return digest.hexdigest()[:16]
 
 
-def closure(module: str, package: Path) -> dict[str, ast.Module]:
-    """Syntax trees, without docstrings, of a module and of all it imports from the package that stands at `package`."""
-    trees: dict[str, ast.Module] = {}
+def closure(module: str, package: Path) -> dict[str, str]:
+    """What runs of a module and of all it imports from the package that stands at `package`, by module."""
+    found: dict[str, str] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         path = _source(name, package)
-        if name in trees or name in EXCLUDED or path is None:
+        if name in found or name in EXCLUDED or path is None:
             continue
-        trees[name] = _OnlyWhatRuns().visit(ast.parse(path.read_text(encoding="utf-8")))
-        waiting.extend(imports(trees[name]))
-    return trees
+        found[name], imported = _parsed(path.read_text(encoding="utf-8"))
+        waiting.extend(imported)
+    return found
+
+
+@cache
+def _parsed(text: str) -> tuple[str, tuple[str, ...]]:
+    """Syntax tree of a module, without docstrings and as text, and the names that it imports."""
+    # Once for each module: the commands share most of theirs, and every start of Snakemake asks for all of them.
+    tree = _OnlyWhatRuns().visit(ast.parse(text))
+    return ast.dump(tree), tuple(imports(tree))
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
