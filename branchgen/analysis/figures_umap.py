@@ -26,7 +26,7 @@ Colours = Mapping[str, tuple[float, float, float]]
 def umap_figure(embedding: pd.DataFrame, colours: Colours) -> Figure:
     """Three panels: both sources on top of each other, the real cells by type, and the generated ones by type.
 
-    `embedding` has umap_1, umap_2, cell_type and source; numbers stand at the median of a type.
+    `embedding` has umap_1, umap_2, cell_type and source; a type's number stands on its cell nearest to the median.
     """
     present = [name for name in colours if (embedding["cell_type"] == name).any()]
     numbers = {name: number for number, name in enumerate(present, start=1)}
@@ -45,7 +45,9 @@ def umap_figure(embedding: pd.DataFrame, colours: Colours) -> Figure:
         cells = embedding[embedding["source"] == source]
         _scatter(axes, cells, [colours[name] for name in cells["cell_type"]], size)
         for name, number in numbers.items():
-            x, y = cells.loc[cells["cell_type"] == name, ["umap_1", "umap_2"]].median()
+            own = cells.loc[cells["cell_type"] == name, ["umap_1", "umap_2"]].to_numpy()
+            # The median itself can be among other types, or nowhere.
+            x, y = own[np.square(own - np.median(own, axis=0)).sum(axis=1).argmin()]
             label = axes.text(x, y, str(number), fontsize=6, ha="center", va="center")
             label.set_path_effects([patheffects.withStroke(linewidth=1.5, foreground="white")])
     for axes, title in ((sources, "real and generated"), (real, "real"), (generated, "generated")):

@@ -316,3 +316,15 @@ def test_metrics_without_types_of_their_own_are_drawn() -> None:
     table = invented_metrics(3)
     figure = metrics_figure(table[table["group"] == "all"], names_of(3))
     assert len(figure.findobj(mpl.axes.Axes)) == len(METRICS)
+
+
+def test_the_number_of_a_type_of_two_parts_stands_on_one_of_its_cells() -> None:
+    """The median of as many cells here as there is where there are none."""
+    positions = np.array([[-5.0, 0.0], [5.0, 0.0], [0.0, 3.0], [0.0, 4.0]])
+    one = pd.DataFrame(positions, columns=["umap_1", "umap_2"]).assign(cell_type=["a", "a", "b", "b"])
+    figure = umap_figure(pd.concat([one.assign(source=name) for name in ("real", "generated")]), class_colours("ab"))
+    for axes in figure.axes[1:]:
+        found = {text.get_text(): text.get_position() for text in axes.texts}
+        assert set(found) == {"1", "2"}
+        assert list(found["1"]) in positions[:2].tolist()
+        assert list(found["2"]) in positions[2:].tolist()
