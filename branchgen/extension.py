@@ -162,7 +162,7 @@ def correlations_with(codecs: Sequence[Codec], moments: Moments, seed: int) -> A
     for number, (codec, mean, covariance) in enumerate(zip(codecs, moments.mean, moments.covariance, strict=True)):
         noise = numpy_rng(seed, "extend", "profile", number).standard_normal((N_PROFILE, len(mean)))
         latents = mean + noise @ np.linalg.cholesky(covariance).T
-        expected, _ = codec.decode(torch.from_numpy(latents.astype(np.float32)))
+        expected = codec.decode(torch.from_numpy(latents.astype(np.float32))).expected
         profiles.append((expected / expected.sum(dim=1, keepdim=True)).mean(dim=0).cpu().numpy().astype(float))
     return np.asarray(np.corrcoef(np.log1p(PER * np.stack(profiles)))[-1, :-1])
 

@@ -71,9 +71,8 @@ def generation_seconds(trained: Trained, n_cells: int, seed: int, path: Path) ->
             name, number, latents, wanted = block
             codec = trained.codec_of(name)
             with clock.runs("decode"):
-                for *parameters, _ in codec.decoded(latents[:wanted]):
-                    for part in parameters:
-                        part.cpu()
+                for decoded, _ in codec.decoded(latents[:wanted]):
+                    decoded.expected.cpu(), decoded.dispersion.cpu()
             with clock.runs("draw"):
                 counts = codec.draw_counts(latents[:wanted], numpy_rng(seed, "generate", "counts", name, number))
             table = counts.toarray()

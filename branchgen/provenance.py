@@ -10,7 +10,7 @@ from typing import Any
 from branchgen import __version__
 from branchgen.errors import BranchgenError
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 """Version of the layout of every artefact; a reader refuses any other."""
 
 

@@ -83,7 +83,7 @@ def populations(sampler: TreeSampler, n_cells: int) -> Iterator[Population]:
 
 def log_profile(codec: Codec, denoised: Tensor) -> NDArray[np.float32]:
     """ln(1 + expected counts per 10⁴) of denoised latents, shape (n_cells, n_genes)."""
-    expected, _ = codec.decode(denoised)
+    expected = codec.decode(denoised).expected
     return np.asarray(torch.log1p(expected * (1e4 / expected.sum(dim=1, keepdim=True))).cpu().numpy())
 
 

@@ -1,6 +1,7 @@
 """A regularised variational autoencoder with a negative-binomial likelihood (after Lopez et al. 2018, scVI).
 
-The decoder sees the library size, and gives every gene of every cell a dispersion of its own.
+The decoder sees the library size, and gives every gene of every cell a dispersion of its own; every gene has two
+states, of which a cell is in one (see `TwoStates`).
 """
 
 from __future__ import annotations
@@ -16,38 +17,33 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
+from branchgen.cells.distribution import (
+    LARGEST_DISPERSION,
+    SMALLEST_DISPERSION,
+    CountDistribution,
+    TwoStates,
+)
 from branchgen.config import EncodeSettings
 from branchgen.pinned import to_device
 from branchgen.seeds import numpy_rng, torch_generator
 
-SMALLEST_DISPERSION = 1e-2
-LARGEST_DISPERSION = 1e4
 PASS = 100_000
 """Training cells of an epoch, at most: of an atlas, a part of the cells. They are in memory at once."""
 RUN = 256
 """Neighbouring training cells that come into the same epoch where there are more: a file is read in runs."""
 _VALIDATION_BLOCK = 512
 _AVERAGE_DECAY = 0.99
+_RATE_OF_STATES = 20
+"""Learning rate of the states over that of all else: a single number per gene moves by no more than that in a step."""
+_STATES_AT_FIRST = (-2.0, 0.3, 1.0)
+"""Logit of the share of the second state, logarithms of ratio and steadiness; the same in all genes."""
+_FARTHEST = 6.0
+"""Largest of these in either direction."""
 
 
 def log_normalised(counts: Tensor) -> Tensor:
     """ln(1 + 10⁴ counts / library size) of counts (n_cells, n_genes)."""
     return torch.log1p(counts * (1e4 / counts.sum(dim=1, keepdim=True)))
-
-
-def negative_log_likelihood(counts: Tensor, expected: Tensor, dispersion: Tensor) -> Tensor:
-    """−ln NB(counts; mean, θ) summed over genes, in nats, less the term ln Γ(1 + counts); shape (n_cells,).
-
-    Var = mean + mean²/θ.
-    """
-    log_total = torch.log(dispersion + expected)
-    likelihood = (
-        torch.lgamma(counts + dispersion)
-        - torch.lgamma(dispersion)
-        + dispersion * (torch.log(dispersion) - log_total)
-        + counts * (torch.log(expected) - log_total)
-    )
-    return -likelihood.sum(dim=1)
 
 
 def cells_of_epoch(n_cells: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -87,7 +83,7 @@ class CountRows(Protocol):
 
 
 class NegativeBinomialAutoencoder(nn.Module):
-    """Counts (n_cells, n_genes) to a Gaussian posterior of n_latent coordinates, and back to a negative binomial."""
+    """Counts (n_cells, n_genes) to a Gaussian posterior of n_latent coordinates, and back to their distribution."""
 
     library: Tensor
 
@@ -99,6 +95,7 @@ class NegativeBinomialAutoencoder(nn.Module):
         self.decoder = _layers(n_latent + 1, n_hidden)
         self.profile = nn.Linear(n_hidden, n_genes)
         self.log_dispersion = nn.Linear(n_hidden, n_genes)
+        self.states = nn.Parameter(torch.tensor(_STATES_AT_FIRST)[:, None].repeat(1, n_genes))
         self.register_buffer("library", torch.tensor([0.0, 1.0]))
 
     @classmethod
@@ -123,10 +120,14 @@ class NegativeBinomialAutoencoder(nn.Module):
         model.to(device)
         average = copy.deepcopy(model).requires_grad_(requires_grad=False)
         # Decaying biases would pull genes towards an arbitrary abundance and dispersion.
-        matrices = [weight for weight in model.parameters() if weight.dim() > 1]
-        vectors = [weight for weight in model.parameters() if weight.dim() == 1]
+        others = [weight for weight in model.parameters() if weight is not model.states]
+        matrices, vectors = ([w for w in others if (w.dim() > 1) is is_matrix] for is_matrix in (True, False))
         optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            [
+                {"params": matrices, "weight_decay": settings.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+                {"params": [model.states], "weight_decay": 0.0, "lr": _RATE_OF_STATES * settings.learning_rate},
+            ],
             lr=settings.learning_rate,
             fused=True,
         )
@@ -145,12 +146,14 @@ class NegativeBinomialAutoencoder(nn.Module):
     def encode(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         return self._posterior(log_normalised(counts))
 
-    def decode(self, latent: Tensor, log_library: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, latent: Tensor, log_library: Tensor) -> CountDistribution:
         size = ((log_library - self.library[0]) / self.library[1])[:, None]
         hidden = self.decoder(torch.cat([latent, size], dim=1))
         expected = torch.softmax(self.profile(hidden), dim=1) * torch.exp(log_library)[:, None] + 1e-8
-        dispersion = torch.exp(self.log_dispersion(hidden))
-        return expected, torch.clamp(dispersion, SMALLEST_DISPERSION, LARGEST_DISPERSION)
+        dispersion = torch.clamp(torch.exp(self.log_dispersion(hidden)), SMALLEST_DISPERSION, LARGEST_DISPERSION)
+        share, ratio, steadiness = torch.clamp(self.states, -_FARTHEST, _FARTHEST)
+        states = TwoStates(share=torch.sigmoid(share), ratio=torch.exp(ratio), steadiness=torch.exp(steadiness))
+        return CountDistribution(expected=expected, dispersion=dispersion, states=states)
 
     def to_state(self) -> dict[str, Any]:
         return {"sizes": list(self.sizes), "weights": {name: w.cpu() for name, w in self.state_dict().items()}}
@@ -186,9 +189,9 @@ class NegativeBinomialAutoencoder(nn.Module):
         `seen` scales the genes that the encoder sees, of the shape of `counts`; the likelihood is that of all.
         """
         mean, scale = self._posterior(log_normalised(counts) if seen is None else log_normalised(counts) * seen)
-        expected, dispersion = self.decode(mean + scale * noise, torch.log(counts.sum(dim=1)))
+        decoded = self.decode(mean + scale * noise, torch.log(counts.sum(dim=1)))
         divergence = (mean**2 + scale**2 - 1 - 2 * torch.log(scale)).sum(dim=1) / 2
-        return negative_log_likelihood(counts, expected, dispersion) + kl_weight * divergence
+        return decoded.negative_log_likelihood(counts) + kl_weight * divergence
 
     def _epoch(
         self,

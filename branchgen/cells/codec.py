@@ -1,7 +1,7 @@
 """The codec: counts to latent coordinates and back.
 
-A codec gives every cell a posterior mean and standard deviation in latent space, and every latent point a negative
-binomial per gene, from which integer counts are drawn. Latent coordinates have zero mean and unit variance over the
+A codec gives every cell a posterior mean and standard deviation in latent space, and every latent point a distribution
+of the counts of every gene, from which integers are drawn. Latent coordinates have zero mean and unit variance over the
 training cells (of posterior samples); the last one is the log library size. Decoding a cell does not depend on the
 others.
 """
@@ -19,8 +19,8 @@ from scipy import sparse
 from torch import Tensor
 
 from branchgen.cells.autoencoder import NegativeBinomialAutoencoder
-from branchgen.cells.drawing import drawn_on_device
-from branchgen.cells.offsets import shifted
+from branchgen.cells.distribution import CountDistribution
+from branchgen.cells.drawing import drawn, drawn_on_device
 from branchgen.cells.principal import PrincipalComponents
 from branchgen.errors import BranchgenError
 from branchgen.pinned import to_device
@@ -37,8 +37,8 @@ class Body(Protocol):
     def encode(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation (n_cells, n_latent) of dense counts (n_cells, n_genes)."""
 
-    def decode(self, latent: Tensor, log_library: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected counts and dispersions θ (n_cells, n_genes) at latents and log library sizes (n_cells,)."""
+    def decode(self, latent: Tensor, log_library: Tensor) -> CountDistribution:
+        """Distribution of counts (n_cells, n_genes) at latents (n_cells, n_latent) and log library sizes (n_cells,)."""
 
     def to_state(self) -> dict[str, Any]:
         """Plain types and tensors."""
@@ -82,37 +82,32 @@ class Codec:
         return np.concatenate(means), np.concatenate(scales)
 
     @torch.no_grad()
-    def decode(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """Expected counts and dispersions, each (n_cells, n_genes), of latents (n_cells, n_latent)."""
+    def decode(self, latents: Tensor) -> CountDistribution:
+        """Distribution of counts (n_cells, n_genes) at latents (n_cells, n_latent)."""
         raw = latents.to(self.centre) * self.spread + self.centre
-        expected, dispersion = self.body.decode(raw[:, :-1], raw[:, -1])
-        return (expected, dispersion) if self.shift is None else shifted(expected, dispersion, self.shift)
+        decoded = self.body.decode(raw[:, :-1], raw[:, -1])
+        return decoded if self.shift is None else decoded.shifted(self.shift)
 
-    def decoded(self, latents: Tensor) -> Iterator[tuple[Tensor, Tensor, int]]:
+    def decoded(self, latents: Tensor) -> Iterator[tuple[CountDistribution, int]]:
         """`decode`, some cells at a time, always of the same shape: of what it yields, only so many rows are cells."""
         for first in range(0, len(latents), _DECODE_BLOCK):
             part = latents[first : first + _DECODE_BLOCK]
             full = torch.cat([part, part[-1:].expand(_DECODE_BLOCK - len(part), -1)])
-            yield (*self.decode(full), len(part))
+            yield self.decode(full), len(part)
 
     def draw_counts(self, latents: Tensor, rng: np.random.Generator) -> sparse.csr_matrix:
-        """Integer counts (n_cells, n_genes), drawn from the negative binomial (a Poisson with a Gamma rate).
+        """Integer counts (n_cells, n_genes), drawn from what latents (n_cells, n_latent) decode to.
 
         A cell does not depend on those that follow. Drawn where they are decoded: a GPU draws other counts than a CPU.
         """
-        drawn = [sparse.csr_matrix((0, len(self.genes)), dtype=np.int32)]
+        parts = [sparse.csr_matrix((0, len(self.genes)), dtype=np.int32)]
         if self.centre.device.type == "cuda":
             generator = device_generator(rng, self.centre.device)
-            for expected, dispersion, n_cells in self.decoded(latents):
-                drawn.append(drawn_on_device(expected, dispersion, generator)[:n_cells])
+            parts += [drawn_on_device(block, generator)[:n_cells] for block, n_cells in self.decoded(latents)]
         else:
-            # Each draws cell after cell: with a generator of its own, further cells change nothing.
-            of_rates, of_counts = rng.spawn(2)
-            for *parameters, n_cells in self.decoded(latents):
-                mean, theta = (part[:n_cells].numpy() for part in parameters)
-                rate = of_rates.standard_gamma(theta, dtype=np.float32) * (mean / theta)
-                drawn.append(sparse.csr_matrix(of_counts.poisson(rate).astype(np.int32)))
-        return sparse.csr_matrix(sparse.vstack(drawn, format="csr"))
+            rngs = rng.spawn(3)
+            parts += [drawn(block.first(n_cells), rngs) for block, n_cells in self.decoded(latents)]
+        return sparse.csr_matrix(sparse.vstack(parts, format="csr"))
 
     def of_class(self, name: str, added: Mapping[str, Tensor] | None = None) -> Codec:
         """The same codec, as it decodes cells of a class; `added` are offsets of classes that came later."""

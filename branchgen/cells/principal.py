@@ -11,7 +11,8 @@ from scipy import sparse
 from sklearn.decomposition import PCA
 from torch import Tensor
 
-from branchgen.cells.autoencoder import LARGEST_DISPERSION, SMALLEST_DISPERSION, log_normalised
+from branchgen.cells.autoencoder import log_normalised
+from branchgen.cells.distribution import LARGEST_DISPERSION, SMALLEST_DISPERSION, CountDistribution
 from branchgen.errors import BranchgenError
 
 _MOMENT_BLOCK = 1024
@@ -50,7 +51,7 @@ class PrincipalComponents:
         excess, square = np.zeros(counts.shape[1]), np.zeros(counts.shape[1])
         for first in range(0, counts.shape[0], _MOMENT_BLOCK):
             block = torch.from_numpy(counts[first : first + _MOMENT_BLOCK].toarray().astype(np.float32))
-            expected, _ = body.decode(body.encode(block)[0], torch.log(block.sum(dim=1)))
+            expected = body.decode(body.encode(block)[0], torch.log(block.sum(dim=1))).expected
             excess += ((block - expected) ** 2 - expected).double().sum(dim=0).numpy()
             square += (expected**2).double().sum(dim=0).numpy()
         # Var = μ + μ²/θ, so θ = Σμ² / Σ((x − μ)² − μ).
@@ -62,10 +63,10 @@ class PrincipalComponents:
         latent = (log_normalised(counts) - self.mean) @ self.components.T
         return latent, torch.zeros_like(latent)
 
-    def decode(self, latent: Tensor, log_library: Tensor) -> tuple[Tensor, Tensor]:
+    def decode(self, latent: Tensor, log_library: Tensor) -> CountDistribution:
         profile = torch.expm1(torch.clamp(self.mean + latent @ self.components, 0, 10)) + 1e-3
         expected = profile / profile.sum(dim=1, keepdim=True) * torch.exp(log_library)[:, None]
-        return expected, self.dispersion.expand_as(expected)
+        return CountDistribution(expected=expected, dispersion=self.dispersion.expand_as(expected))
 
     def to(self, device: torch.device) -> PrincipalComponents:
         return PrincipalComponents(self.mean.to(device), self.components.to(device), self.dispersion.to(device))

@@ -12,9 +12,9 @@ from scipy import sparse
 from sklearn.utils.sparsefuncs import mean_variance_axis
 from torch import Tensor
 
-from branchgen.cells.autoencoder import LARGEST_DISPERSION, SMALLEST_DISPERSION, negative_log_likelihood
 from branchgen.cells.codec import Codec, dense
 from branchgen.cells.counts import evenly
+from branchgen.cells.distribution import LARGEST_DISPERSION, SMALLEST_DISPERSION, CountDistribution
 from branchgen.cells.offsets import fit_offsets
 
 Doubles = NDArray[np.float64]
@@ -118,8 +118,8 @@ def offsets_of(codec: Codec, cells: ByClass, generator: torch.Generator) -> tupl
     train = cells.counts[cells.train_rows[chosen]]
     mean, scale = (torch.from_numpy(part) for part in codec.encode(train))
     noise = torch.randn(mean.shape, generator=generator)
-    expected, dispersion = codec.decode(mean + scale * noise)
-    offsets = fit_offsets(dense(train, expected), expected, dispersion)
+    decoded = codec.decode(mean + scale * noise)
+    offsets = fit_offsets(dense(train, decoded.expected), decoded)
     gain = losses(codec, cells.ref) - losses(codec.shifted_by(offsets), cells.ref)
     error = gain.std(ddof=1) / len(gain) ** 0.5 if len(gain) > 1 else np.inf
     return (offsets, float(gain.mean())) if gain.mean() > error else (None, 0.0)
@@ -133,9 +133,9 @@ def losses(codec: Codec, counts: sparse.csr_matrix) -> Doubles:
         block = counts[first : first + _BLOCK]
         mean, scale = (torch.from_numpy(values) for values in codec.encode(block))
         latents = mean + scale * torch.randn(mean.shape, generator=generator)
-        expected, dispersion = (values.cpu() for values in codec.decode(latents))
-        cells = dense(block, torch.zeros(1))
-        parts.append(negative_log_likelihood(cells, expected, dispersion).double().numpy())
+        decoded = codec.decode(latents)
+        loss = decoded.negative_log_likelihood(dense(block, decoded.expected))
+        parts.append(loss.double().cpu().numpy())
     return np.concatenate(parts)
 
 
@@ -154,8 +154,8 @@ def _profile_losses(cells: ByClass) -> Doubles:
     for first in range(0, ref.shape[0], _BLOCK):
         counts = dense(ref[first : first + _BLOCK], torch.zeros(1))
         expected = counts.sum(dim=1, keepdim=True) * share
-        loss = negative_log_likelihood(counts, expected, dispersion.expand_as(counts))
-        parts.append(loss.double().numpy())
+        decoded = CountDistribution(expected=expected, dispersion=dispersion.expand_as(counts))
+        parts.append(decoded.negative_log_likelihood(counts).double().numpy())
     return np.concatenate(parts)
 
 

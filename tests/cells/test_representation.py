@@ -77,6 +77,8 @@ def test_classes_get_offsets_where_held_out_cells_gain(codec: Codec) -> None:
     # A codec keeps them in its file, and decodes the class by them.
     kept = Codec.from_state(replace(codec, offsets=found).to_state())
     latents = torch.zeros((1, kept.n_latent))
-    assert torch.equal(kept.decode(latents)[0], codec.decode(latents)[0])
-    assert torch.equal(kept.of_class("moved").decode(latents)[0], codec.shifted_by(found["moved"]).decode(latents)[0])
-    assert not torch.equal(kept.of_class("moved").decode(latents)[0], codec.decode(latents)[0])
+    assert torch.equal(kept.decode(latents).expected, codec.decode(latents).expected)
+    assert torch.equal(
+        kept.of_class("moved").decode(latents).expected, codec.shifted_by(found["moved"]).decode(latents).expected
+    )
+    assert not torch.equal(kept.of_class("moved").decode(latents).expected, codec.decode(latents).expected)

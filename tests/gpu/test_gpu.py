@@ -5,9 +5,11 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from exact_counts import example, variance
 from oracle import binary_tree
 
 from branchgen.cells.codec import Codec
+from branchgen.cells.distribution import CountDistribution
 from branchgen.config import TrainSettings
 from branchgen.diffusion.batches import BatchSampler, TrainingData
 from branchgen.diffusion.computing import Computing
@@ -34,13 +36,10 @@ SHAPE = Shape(n_latent=8, n_branches=len(HIERARCHY.branches), n_hidden=32, n_blo
 
 
 class Constant:
-    """Body of a codec that decodes every latent to the same negative binomials (n_genes,)."""
+    """Body of a codec that decodes every latent to the same distribution of the counts of every gene."""
 
-    def __init__(self, expected: torch.Tensor, dispersion: torch.Tensor) -> None:
-        self.parameters = (expected, dispersion)
-
-    def decode(self, latent: torch.Tensor, log_library: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return tuple(part.expand(len(latent), -1).contiguous() for part in self.parameters)
+    def decode(self, latent: torch.Tensor, log_library: torch.Tensor) -> CountDistribution:
+        return example(len(latent), device="cuda")
 
 
 def trained(device: torch.device, computing: Computing = PLAIN) -> tuple[BranchedDenoiser, list[float]]:
@@ -77,11 +76,11 @@ def test_other_ways_to_train_agree(computing: Computing, tolerance: float) -> No
     assert other == pytest.approx(plain, rel=tolerance)
 
 
-def test_counts_drawn_on_the_gpu_have_the_moments_of_the_negative_binomial() -> None:
+def test_counts_drawn_on_the_gpu_have_the_moments_of_the_distribution() -> None:
     codec = Codec(
-        kind="pca",
-        genes=("a", "b", "c"),
-        body=Constant(torch.tensor([0.3, 2.0, 40.0]).cuda(), torch.tensor([5.0, 0.3, 3.0]).cuda()),
+        kind="nb",
+        genes=tuple("abcdef"),
+        body=Constant(),
         centre=torch.zeros(2).cuda(),
         spread=torch.ones(2).cuda(),
     )
@@ -89,10 +88,10 @@ def test_counts_drawn_on_the_gpu_have_the_moments_of_the_negative_binomial() -> 
     counts = codec.draw_counts(latents, np.random.default_rng(0))
     assert counts.dtype == np.int32
     assert (counts != codec.draw_counts(latents, np.random.default_rng(0))).nnz == 0
-    dense, mean, dispersion = counts.toarray().astype(float), *(part.cpu().numpy() for part in codec.body.parameters)
-    variance = mean + mean**2 / dispersion
-    assert (np.abs(dense.mean(axis=0) - mean) < 5 * np.sqrt(variance / len(dense))).all()
-    np.testing.assert_allclose(dense.var(axis=0), variance, rtol=0.1)
+    dense, mean, spread = counts.toarray().astype(float), example().expected[0].numpy(), variance(example())[0]
+    assert (np.abs(dense.mean(axis=0) - mean) < 5 * np.sqrt(spread / len(dense))).all()
+    squares = (dense - mean) ** 2
+    assert (np.abs(squares.mean(axis=0) - spread) < 5 * squares.std(axis=0) / np.sqrt(len(dense))).all()
 
 
 @pytest.mark.parametrize("solver", ["dpmpp_2m", "sde"])
