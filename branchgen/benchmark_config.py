@@ -58,6 +58,16 @@ class BenchmarkSolverSettings(Section):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkRareTypesSettings(Section):
+    """Generated cells of rare types."""
+
+    max_train_cells: int = knob(120, "Training cells that a type has at most to be called rare.", low=1)
+    min_cells: int = knob(30, "Held-out cells that a type must have for a classifier.", low=5)
+    n_draws: int = knob(3, "Classifiers of every type and source, each of other cells.", low=1)
+    n_yardsticks: int = knob(20, "Draws of held-out and training cells to which generated ones may be near.", low=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class BenchmarkSharingSettings(Section):
     """Cost and quality of shared branches by hand-over."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,6 +37,20 @@ class Run:
     metrics: pd.DataFrame
     verdicts: pd.DataFrame
     cost: dict[str, dict[str, float]]
+
+
+def folders_of_runs(texts: Sequence[str], flag: str) -> dict[tuple[str, int], str]:
+    """Folders by dataset and seed, from texts such as ``lung:0=results/lung`` that a flag has been given."""
+    found: dict[tuple[str, int], str] = {}
+    for text in texts:
+        parts = re.fullmatch(r"(.+?):(\d+)=(.+)", text)
+        if parts is None:
+            raise BranchgenError(f"--{flag} has {text!r}; it must be DATASET:SEED=FOLDER such as lung:0=results/lung")
+        key = (parts[1], int(parts[2]))
+        if key in found:
+            raise BranchgenError(f"--{flag} names {key[0]}:{key[1]} twice; name every dataset and seed once")
+        found[key] = parts[3]
+    return found
 
 
 def compare(runs: Sequence[Run]) -> pd.DataFrame:

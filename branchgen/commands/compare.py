@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 
 import pandas as pd
 
 from branchgen import files
-from branchgen.analysis.comparison import Run, compare, named_by_classes
+from branchgen.analysis.comparison import Run, compare, folders_of_runs, named_by_classes
 from branchgen.analysis.comparison_page import page
 from branchgen.analysis.samples import OWN
 from branchgen.analysis.targets import EVALUATIONS, FLAT, SCVI
@@ -34,32 +33,18 @@ STEPS = {
 def run(arguments: argparse.Namespace, settings: None) -> None:
     """Read every run, and write table and page."""
     folders, times = (
-        parsed(texts, flag) for texts, flag in ((arguments.runs, "runs"), (arguments.times or [], "times"))
+        folders_of_runs(texts, flag) for texts, flag in ((arguments.runs, "runs"), (arguments.times or [], "times"))
     )
     for key in times:
         if key not in folders:
             raise BranchgenError(f"--times names {key[0]}:{key[1]}, which --runs does not name")
-    runs = [read_run(dataset, seed, folder, times.get((dataset, seed))) for (dataset, seed), folder in folders.items()]
+    runs = [read_run(*key, Path(folder), times.get(key)) for key, folder in folders.items()]
     with files.written_together(arguments.output_table, arguments.output_page) as (table_path, page_path):
         files.write_table(compare(runs), table_path)
         page_path.write_text(page(runs), encoding="utf-8")
 
 
-def parsed(texts: list[str], flag: str) -> dict[tuple[str, int], Path]:
-    """Folders by dataset and seed, from texts such as ``lung:0=results/lung``."""
-    found: dict[tuple[str, int], Path] = {}
-    for text in texts:
-        parts = re.fullmatch(r"(.+?):(\d+)=(.+)", text)
-        if parts is None:
-            raise BranchgenError(f"--{flag} has {text!r}; it must be DATASET:SEED=FOLDER such as lung:0=results/lung")
-        key = (parts[1], int(parts[2]))
-        if key in found:
-            raise BranchgenError(f"--{flag} names {key[0]}:{key[1]} twice; name every dataset and seed once")
-        found[key] = Path(parts[3])
-    return found
-
-
-def read_run(dataset: str, seed: int, folder: Path, times: Path | None) -> Run:
+def read_run(dataset: str, seed: int, folder: Path, times: str | None) -> Run:
     """Tables of one run, and what it has cost."""
     tables = {name: files.read_table(folder / name, *columns)[list(columns)] for name, columns in COLUMNS.items()}
     sources = set(tables["metrics.parquet"]["source"])
@@ -69,7 +54,7 @@ def read_run(dataset: str, seed: int, folder: Path, times: Path | None) -> Run:
         cost[FLAT] = {EVALUATIONS: 1.0}
     for source, steps in STEPS.items():
         if times is not None and source in sources:
-            cost.setdefault(source, {}).update(read_cost(times, steps))
+            cost.setdefault(source, {}).update(read_cost(Path(times), steps))
     return Run(
         dataset=dataset,
         seed=seed,

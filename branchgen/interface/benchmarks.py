@@ -5,6 +5,7 @@ from __future__ import annotations
 from branchgen.benchmark_config import (
     BenchmarkEvaluateSettings,
     BenchmarkExtendSettings,
+    BenchmarkRareTypesSettings,
     BenchmarkScaleSettings,
     BenchmarkSharingSettings,
     BenchmarkSolverSettings,
@@ -40,6 +41,17 @@ BENCHMARKS = {
             "known": "HIERARCHY=NEWICK, a derived hierarchy (json) and the tree that is known of some of its classes"
         },
         lists=("known",),
+    ),
+    "benchmark-rare-types": Command(
+        summary="Judge the generated cells of rare types over several runs: are they real, and are they memories?",
+        inputs={},
+        outputs={"table": "a row for every run, type, source and metric (parquet)"},
+        options={
+            "runs": "DATASET:SEED=FOLDER of every run, where its cells.h5ad, generated.h5ad and those of the baselines "
+            "(gauss/generated.h5ad, ...) are"
+        },
+        lists=("runs",),
+        required=("runs",),
     ),
     "benchmark-sharing": Command(
         summary="Measure what sharing branches saves and costs, by the way cells are handed over.",
@@ -96,6 +108,7 @@ SETTINGS: dict[str, type[Section]] = {
     "benchmark-evaluate": BenchmarkEvaluateSettings,
     "benchmark-transmute": BenchmarkTransmuteSettings,
     "benchmark-solver": BenchmarkSolverSettings,
+    "benchmark-rare-types": BenchmarkRareTypesSettings,
     "benchmark-sharing": BenchmarkSharingSettings,
     "benchmark-extend": BenchmarkExtendSettings,
     "benchmark-trees": BenchmarkTreesSettings,
