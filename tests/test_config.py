@@ -123,6 +123,16 @@ def test_example_holds_every_setting_at_its_default() -> None:
     assert set(example) == set(SCHEMA_OF_CONFIG["properties"])
 
 
+@pytest.mark.parametrize("section", ["benchmark", "sharing"])
+def test_sections_of_the_workflow_have_their_defaults_everywhere(section: str) -> None:
+    defaults = {key: of["default"] for key, of in SCHEMA_OF_CONFIG["properties"][section]["properties"].items()}
+    assert yaml.safe_load(EXAMPLE.read_text())[section] == defaults
+    for key, default in defaults.items():
+        said = re.search(rf"\| `{key}` \|[^|]*\| `([^|]*)` \|", MANUAL.read_text().split(f"\n## {section}\n")[1])
+        assert said is not None
+        assert yaml.safe_load(said[1]) == default
+
+
 def test_every_key_of_the_example_has_a_comment() -> None:
     first, *lines = EXAMPLE.read_text().splitlines()
     assert first == "# yaml-language-server: $schema=../workflow/schemas/config.schema.yaml"
