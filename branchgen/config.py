@@ -26,7 +26,10 @@ class PrepareSettings(Section):
 class EncodeSettings(Section):
     """The codec between counts and latent coordinates."""
 
-    codec: Literal["nb", "pca"] = knob("nb", "nb: negative-binomial variational autoencoder; pca: linear, fast.")
+    codec: Literal["nb", "pca"] = knob(
+        "nb",
+        "nb: variational autoencoder, whose counts are negative-binomial in two states of every gene; pca: linear, fast.",
+    )
     n_latent: int = knob(32, "Number of latent coordinates besides the library size.", low=2, high=512)
     n_hidden: int = knob(256, "Width of the hidden layers of encoder and decoder.", low=8)
     kl_weight: float = knob(0.3, "Weight of the Kullback-Leibler term against the likelihood.", low=0)
