@@ -44,7 +44,7 @@ SOURCES = {"copies": lambda: of_split("train"), "smoothed": smoothed}
 
 
 def study_of(generated: AnnData, baselines: dict[str, AnnData] | None = None, cells: AnnData = CELLS):
-    return read_study(generated, cells, baselines or {}, EvaluateSettings(n_genes=100, n_components=20), 0)
+    return read_study(generated, cells, baselines or {}, EvaluateSettings(n_genes=40, n_components=20), 0)
 
 
 @functools.cache
