@@ -28,7 +28,7 @@ class EncodeSettings(Section):
 
     codec: Literal["nb", "pca"] = knob(
         "nb",
-        "nb: variational autoencoder, whose counts are negative-binomial in two states of every gene; pca: linear, fast.",
+        "nb: variational autoencoder, counts negative-binomial in two states of a gene; pca: linear, fast.",
     )
     n_latent: int = knob(32, "Number of latent coordinates besides the library size.", low=2, high=512)
     n_hidden: int = knob(256, "Width of the hidden layers of encoder and decoder.", low=8)
