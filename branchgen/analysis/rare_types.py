@@ -5,6 +5,7 @@ Test and holdout cells are held-out together here, and every comparison is drawn
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -73,21 +74,21 @@ class Judge:
         a, b = (self.study.reference.expression(cells.counts[rows]).toarray() for cells in (real, others))
         return tell_apart(boosted_trees, a, b, rng("trees")).auc
 
-    def nearer(self, group: str, draw: int) -> dict[str, float]:
-        """Share of the cells of every source that are nearer to training cells than to as many held-out ones.
+    def nearer(self, group: str) -> Iterator[dict[str, float]]:
+        """Share of the cells of every source that are nearer to training cells than to as many held-out ones, by draw.
 
         One half of the held-out cells is what is compared with, the other half are the cells `real`, and, moved to the
         mean of the training cells, those of `limit`: the least that whoever estimates a mean must remember.
         """
-        rng = partial(numpy_rng, self.seed, "rare types", NEARER, group, draw)
         held_out, train = (self._scores(cells, group) for cells in (self.held_out, self.study.splits[TRAIN]))
-        held_out = held_out[rng("halves").permutation(len(held_out))]
-        far, real = np.array_split(held_out, 2)
-        n = min(len(far), len(train))
-        sides = train[rng(TRAIN).choice(len(train), n, replace=False)], far[:n]
-        cells = {REAL: real, LIMIT: real - real.mean(axis=0) + train.mean(axis=0)}
-        cells |= {name: self._scores(made, group) for name, made in self.study.made.items()}
-        return {name: nearer_train_share(scores, *sides) for name, scores in cells.items() if len(scores)}
+        made = {name: self._scores(cells, group) for name, cells in self.study.made.items()}
+        for draw in range(self.settings.n_yardsticks):
+            rng = partial(numpy_rng, self.seed, "rare types", NEARER, group, draw)
+            far, real = np.array_split(held_out[rng("halves").permutation(len(held_out))], 2)
+            n = min(len(far), len(train))
+            sides = train[rng(TRAIN).choice(len(train), n, replace=False)], far[:n]
+            cells = {REAL: real, LIMIT: real - real.mean(axis=0) + train.mean(axis=0), **made}
+            yield {name: nearer_train_share(scores, *sides) for name, scores in cells.items() if len(scores)}
 
     def _scores(self, cells: Cells, group: str) -> Floats:
         return self.study.reference.project(cells.of_types([group]).counts)
@@ -113,9 +114,10 @@ def rare_type_table(study: Study, settings: BenchmarkRareTypesSettings, seed: in
         (source, group, AUC, area)
         for (source, group, _), area in zip(comparisons, side_by_side(judge.auc, comparisons), strict=True)
     ]
-    for group, draw in product(n_train, range(settings.n_yardsticks)):
+    for group in n_train:
         if n_held_out.get(group, 0) >= FEWEST:
-            found += [(source, group, NEARER, share) for source, share in judge.nearer(group, draw).items()]
+            for shares in judge.nearer(group):
+                found += [(source, group, NEARER, share) for source, share in shares.items()]
     keys = ["group", "metric", "source"]
     table = pd.DataFrame(found, columns=["source", "group", "metric", "value"])
     table = table.groupby(keys, sort=False)["value"].agg(["mean", "std", "size"]).reset_index()

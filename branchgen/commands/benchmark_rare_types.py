@@ -11,14 +11,15 @@ import pandas as pd
 from branchgen import files, stores
 from branchgen.analysis.comparison import folders_of_runs
 from branchgen.analysis.rare_types import over_seeds, rare_type_table
-from branchgen.analysis.samples import read_study
+from branchgen.analysis.samples import CODEC, read_study
+from branchgen.analysis.targets import FLAT, SCVI
 from branchgen.benchmark_config import BenchmarkRareTypesSettings
 from branchgen.config import EvaluateSettings
 from branchgen.errors import BranchgenError
 
 log = logging.getLogger(__name__)
 
-BASELINES = ("codec", "flat", "gauss", "scvi")
+BASELINES = (CODEC, FLAT, "gauss", SCVI)
 """Folders of a run that may hold cells of other generators."""
 GENERATED = "generated.h5ad"
 

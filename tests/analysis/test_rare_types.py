@@ -18,6 +18,7 @@ from branchgen.analysis.rare_types import AUC, FEWEST, REAL, Judge, over_seeds, 
 from branchgen.analysis.samples import ALL, LIMIT, OWN, TRAIN, read_study
 from branchgen.benchmark_config import BenchmarkRareTypesSettings
 from branchgen.config import EvaluateSettings
+from branchgen.errors import BranchgenError
 
 SETTINGS = BenchmarkRareTypesSettings(max_train_cells=180, n_draws=1)
 EVERYTHING = with_splits(simulate_cells(n_cells=2000, n_genes=150))
@@ -83,7 +84,7 @@ def test_real_cells_remember_nothing_and_those_moved_to_the_mean_of_the_training
         cells = with_splits(EVERYTHING, seed)
         study = study_of(cells[cells.obs["split"] == "spare"].copy(), cells=cells[cells.obs["split"] != "spare"].copy())
         judge = Judge.of(study, SETTINGS, 0)
-        found += [judge.nearer(name, draw) for name in judge.rare for draw in range(3)]
+        found += [shares for name in judge.rare for shares in judge.nearer(name)]
     mean = pd.DataFrame(found).mean()
     assert mean[[REAL, OWN]].tolist() == pytest.approx([0.5, 0.5], abs=0.03)
     assert mean[REAL] < mean[LIMIT] < mean[REAL] + 0.1
@@ -106,7 +107,6 @@ def test_one_source_does_not_change_another() -> None:
 
 
 def test_types_of_few_held_out_cells_have_no_classifier_and_of_hardly_any_no_row() -> None:
-    assert N_FOLDS <= FEWEST
     held_out = CELLS.obs["split"].isin(["test", "holdout"]).to_numpy()
     few = {"B2": 20, "B3": FEWEST - 1}
     kept = ~(held_out & CELLS.obs["cell_type"].isin(RARE).to_numpy())
@@ -115,6 +115,12 @@ def test_types_of_few_held_out_cells_have_no_classifier_and_of_hardly_any_no_row
     found = rare_type_table(study_of(of_split("spare"), cells=CELLS[kept].copy()), SETTINGS, 0)
     assert set(found.loc[found["metric"] == AUC, "group"]) == {ALL}
     assert set(found.loc[found["metric"] == NEARER, "group"]) == {"B2"}
+
+
+def test_no_classifier_is_asked_of_fewer_cells_than_it_has_folds() -> None:
+    BenchmarkRareTypesSettings(min_cells=N_FOLDS)
+    with pytest.raises(BranchgenError, match="min_cells"):
+        BenchmarkRareTypesSettings(min_cells=N_FOLDS - 1)
 
 
 def test_a_type_that_was_not_generated_has_no_row() -> None:
