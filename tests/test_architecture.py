@@ -179,6 +179,12 @@ def test_diffusion_imports_where_there_is_only_torch_and_numpy() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
+@pytest.mark.parametrize("command", ["derive", "plot", "plot_branch_points", "prepare"])
+def test_what_runs_no_network_does_not_wait_for_torch(command: str) -> None:
+    code = f"import sys, branchgen.commands.{command}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
 def test_help_is_quick_because_it_imports_no_heavy_library() -> None:
     code = (
         "import sys\nfrom branchgen.cli import build_parser\nbuild_parser().format_help()\n"

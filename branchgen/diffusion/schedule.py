@@ -8,19 +8,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from branchgen.errors import BranchgenError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 
 @lru_cache(maxsize=64)
 def _logarithms(levels: tuple[float, ...], device: torch.device, dtype: torch.dtype) -> Tensor:
     """Logarithms of noise levels; kept, as a copy to a GPU would hold up every step."""
+    # Whoever derives or draws a hierarchy needs a schedule, and has no other use for torch, two seconds to import.
+    import torch
+
     return torch.log(torch.tensor(levels, dtype=torch.float64)).to(device, dtype)
 
 
@@ -73,5 +78,5 @@ class NoiseSchedule:
 
 def levels_between(low: Tensor, high: Tensor, t: float | Tensor) -> Tensor:
     """Noise levels at t, from their logarithms (d,) at times 0 and 1; shapes as in `NoiseSchedule.sigma`."""
-    clock = t[..., None] if isinstance(t, Tensor) else t
-    return torch.exp(low + clock * (high - low))
+    clock = t if isinstance(t, float | int) else t[..., None]
+    return (low + clock * (high - low)).exp()
